@@ -61,9 +61,8 @@ impl Limits {
     ///
     /// [`LimitsError::TooMany`] beyond [`MAX_SCOPES`](Self::MAX_SCOPES).
     pub fn with(mut self, scope: Scope) -> Result<Self, LimitsError> {
-        let known = self.scopes.iter().position(|known| known.name == scope.name);
-        match known.and_then(|index| self.scopes.get_mut(index)) {
-            Some(known) => *known = scope,
+        match self.scopes.iter().position(|known| known.name == scope.name) {
+            Some(index) => self.scopes[index] = scope,
             None if self.scopes.len() == Self::MAX_SCOPES => return Err(LimitsError::TooMany),
             None => self.scopes.push(scope),
         }
