@@ -41,6 +41,18 @@ impl Endpoint {
     /// is the timeout of the one general-purpose client known to work against the API.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
+    /// What [`Routes::get`](crate::Routes::get) gives for an id it never gave out: nothing is known, so nothing is
+    /// repeated.
+    pub(crate) const UNKNOWN: &'static Self = &Self {
+        name: Cow::Borrowed("unknown"),
+        method: Method::POST,
+        path: Cow::Borrowed("/"),
+        retry: RetryClass::Unsafe,
+        timeout: Self::DEFAULT_TIMEOUT,
+        group: ServiceGroup::Core,
+        limited: true,
+    };
+
     /// An endpoint that counts against the global limit of its method, belongs to [`ServiceGroup::Core`], times out
     /// after [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT), and is repeated as [`RetryClass::of_method`] says.
     ///
