@@ -168,6 +168,11 @@ impl Limits {
         &self.scopes
     }
 
+    /// All scopes with their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (ScopeId, &Scope)> {
+        (0u8..).map(ScopeId).zip(&self.scopes)
+    }
+
     /// Works out, once, which scopes count each endpoint of a route table.
     pub fn table(&self, routes: &Routes) -> ScopeTable {
         let endpoints = routes.iter().map(|(_, endpoint)| {
@@ -208,7 +213,7 @@ impl Limits {
 
     fn counting(&self, method: &Method, endpoint: Option<&str>) -> ScopeSet {
         let (mut added, mut replacing, mut global) = (ScopeSet::EMPTY, ScopeSet::EMPTY, ScopeSet::EMPTY);
-        for (id, scope) in (0u8..).map(ScopeId).zip(&self.scopes) {
+        for (id, scope) in self.iter() {
             match &scope.counts {
                 Counts::Methods(methods) if methods.iter().any(|name| name == method.as_str()) => global.insert(id),
                 Counts::Endpoints(endpoints, mode) if endpoints.iter().any(|name| Some(name.as_str()) == endpoint) => {

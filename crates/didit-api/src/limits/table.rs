@@ -27,7 +27,8 @@ impl ScopeSet {
     /// No scope: nothing counts the request.
     pub const EMPTY: Self = Self(0);
 
-    pub(super) fn insert(&mut self, id: ScopeId) {
+    /// Adds a scope.
+    pub fn insert(&mut self, id: ScopeId) {
         self.0 |= 1 << id.0;
     }
 

@@ -1,0 +1,166 @@
+//! What the layers know about the call that is running, without an allocation and without request extensions.
+//!
+//! The outermost layer of a call owns its state, inside its own future. While that future (or the `call` that makes
+//! it) runs, the state lies in a thread-local, where the layers below read and write it; in between it moves back
+//! into the future, so two calls on one thread never see each other. An inner service that hands requests to another
+//! task simply sees no call: every layer works without one, it only knows less.
+
+use std::{
+    cell::RefCell,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use super::{CallOptions, CallReport};
+
+/// The state of a running call.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    pub(crate) report: CallReport,
+    /// When the whole call must have ended.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether a retry layer further out already repeats this call.
+    pub(crate) retried: bool,
+    wants_report: bool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Call>> = const { RefCell::new(None) };
+}
+
+/// Reads or writes the running call, if there is one.
+pub(crate) fn with<R>(visit: impl FnOnce(&mut Call) -> R) -> Option<R> {
+    CURRENT.with(|current| current.borrow_mut().as_mut().map(visit))
+}
+
+/// When the running call must have ended.
+pub(crate) fn deadline() -> Option<Instant> {
+    with(|call| call.deadline).flatten()
+}
+
+/// Lends the state to the thread while `run` runs, and takes it back even if `run` panics.
+fn lend<R>(state: &mut Option<Call>, run: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a mut Option<Call>);
+
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            swap(self.0);
+        }
+    }
+
+    fn swap(state: &mut Option<Call>) {
+        CURRENT.with(|current| mem::swap(&mut *current.borrow_mut(), state));
+    }
+
+    swap(state);
+    let _take_back = TakeBack(state);
+    run()
+}
+
+pin_project! {
+    /// A future that belongs to a call, and owns the call's state if it is the outermost of its layers.
+    #[derive(Debug)]
+    pub(crate) struct InCall<F> {
+        call: Option<Call>,
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F> InCall<F> {
+    /// Runs `start` within the running call, or opens one if none is running.
+    pub(crate) fn enter<B>(request: Request<B>, start: impl FnOnce(Request<B>) -> F) -> Self {
+        if with(|_| ()).is_some() {
+            return Self { call: None, inner: start(request) };
+        }
+        let wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
+        let mut call = Some(Call { wants_report, ..Call::default() });
+        let inner = lend(&mut call, || start(request));
+        Self { call, inner }
+    }
+
+    /// Takes the report out of a call that ended, if this future owns it.
+    #[cfg(feature = "stack")]
+    pub(crate) fn take_report(self: Pin<&mut Self>) -> Option<CallReport> {
+        self.project().call.take().map(|call| call.report)
+    }
+}
+
+impl<F, B, E> Future for InCall<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.call.is_none() {
+            return this.inner.poll(cx);
+        }
+        let result = ready!(lend(this.call, || this.inner.poll(cx)));
+        Poll::Ready(result.map(|mut response| {
+            if let Some(call) = this.call.take_if(|call| call.wants_report || call.report.is_eventful()) {
+                response.extensions_mut().insert(call.report);
+            }
+            response
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth() -> Option<u32> {
+        with(|call| {
+            call.report.attempts += 1;
+            call.report.attempts
+        })
+    }
+
+    #[tokio::test]
+    async fn two_calls_on_one_thread_never_see_each_other() {
+        let call = || {
+            InCall::enter(Request::new(()), |_| async {
+                depth();
+                tokio::task::yield_now().await;
+                depth();
+                tokio::task::yield_now().await;
+                Ok::<_, std::convert::Infallible>(Response::new(depth()))
+            })
+        };
+        let (one, other) = tokio::join!(call(), call());
+        assert_eq!(one.unwrap().into_body(), Some(3));
+        assert_eq!(other.unwrap().into_body(), Some(3));
+        assert_eq!(depth(), None, "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_panic_inside_a_call_leaves_the_thread_clean() {
+        let panicked = std::panic::catch_unwind(|| {
+            InCall::<std::future::Ready<Result<Response<()>, ()>>>::enter(Request::new(()), |_| panic!("inside"))
+        });
+        assert!(panicked.is_err());
+        assert_eq!(depth(), None);
+    }
+
+    #[tokio::test]
+    async fn an_eventful_call_reports_and_a_quiet_one_only_when_asked() {
+        async fn run(request: Request<()>, attempts: u32) -> Option<CallReport> {
+            let call = InCall::enter(request, |_| async move {
+                with(|call| call.report.attempts = attempts);
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            });
+            call.await.unwrap().extensions_mut().remove()
+        }
+        assert!(run(Request::new(()), 1).await.is_none());
+        assert_eq!(run(Request::new(()), 2).await.map(|report| report.attempts()), Some(2));
+        let asked = Request::builder().extension(CallOptions::new().report()).body(()).unwrap();
+        assert_eq!(run(asked, 1).await.map(|report| report.attempts()), Some(1));
+    }
+}

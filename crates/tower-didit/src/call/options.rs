@@ -1,0 +1,63 @@
+//! What a caller may ask of one call.
+
+use std::time::Duration;
+
+use super::{CorrelationId, IdempotencyKey};
+
+/// What a caller asks of one call, put into the request's extensions. Absent, it costs nothing.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct CallOptions {
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) idempotency_key: Option<IdempotencyKey>,
+    pub(crate) correlation_id: Option<CorrelationId>,
+    pub(crate) retry: Option<RetryOverride>,
+    pub(crate) report: bool,
+}
+
+impl CallOptions {
+    /// Asks for nothing: every layer does what it was configured to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the whole call this long, waiting and repeating included. Read by the deadline layer.
+    pub fn deadline(mut self, total: Duration) -> Self {
+        self.deadline = Some(total);
+        self
+    }
+
+    /// Names the call to the server. Read by the idempotency layer; a key in the request's header does the same.
+    pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// Names the journey that the call belongs to. Read by the correlation layer.
+    pub fn correlation_id(mut self, id: CorrelationId) -> Self {
+        self.correlation_id = Some(id);
+        self
+    }
+
+    /// Overrides whether the call may be repeated. Read by the retry layer.
+    pub fn retry(mut self, retry: RetryOverride) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Asks for a [`CallReport`](super::CallReport) even if nothing happened.
+    pub fn report(mut self) -> Self {
+        self.report = true;
+        self
+    }
+}
+
+/// What a caller knows about repeating one call that the route table does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RetryOverride {
+    /// Send it once, whatever happens.
+    Never,
+    /// The caller vouches that a second execution does no harm.
+    Harmless,
+}

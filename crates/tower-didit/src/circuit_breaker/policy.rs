@@ -1,0 +1,102 @@
+//! When a circuit opens, how long it stays open, and what closes it.
+
+use std::time::Duration;
+
+use crate::error::{ConfigError, check_duration};
+
+/// When a circuit opens, how long it stays open, and what closes it.
+///
+/// Two rules open it, whichever comes first. *Consecutive failures* notice a hard outage within a few calls, but hardly
+/// ever a service that fails half of the time. The *ratio* over a sliding window notices that, but needs a minimum of
+/// calls, or bad luck would trip it: at 10 % background failures and 20 calls, one window in 140 000 does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TripPolicy {
+    pub(super) consecutive: u32,
+    pub(super) ratio: f64,
+    pub(super) min_calls: u32,
+    pub(super) window: Duration,
+    pub(super) open: Duration,
+    pub(super) open_cap: Duration,
+    pub(super) probes: u32,
+    pub(super) successes: u32,
+}
+
+impl TripPolicy {
+    /// The defaults for Didit:
+    ///
+    /// | setting | default |
+    /// |---|---|
+    /// | consecutive failures | 5 |
+    /// | failure ratio | 0.5 of at least 20 calls within 30 s |
+    /// | open time | 10 s doubling to 30 s, of which up to a quarter is taken off by jitter |
+    /// | probes at once | 1 |
+    /// | successes to close | 1 |
+    pub const DIDIT: Self = Self {
+        consecutive: 5,
+        ratio: 0.5,
+        min_calls: 20,
+        window: Duration::from_secs(30),
+        open: Duration::from_secs(10),
+        open_cap: Duration::from_secs(30),
+        probes: 1,
+        successes: 1,
+    };
+
+    /// The longest window and open time: an hour.
+    pub const MAX: Duration = Duration::from_secs(3_600);
+
+    /// Opens after this many failures in a row.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`] for 0, which would mean an open circuit from the start.
+    pub fn consecutive_failures(mut self, failures: u32) -> Result<Self, ConfigError> {
+        self.consecutive = at_least_one("consecutive_failures", failures)?;
+        Ok(self)
+    }
+
+    /// Opens when at least `ratio` of at least `min_calls` calls within `window` failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Number`] for a ratio outside 0.01 to 1; [`ConfigError::Zero`] for no calls;
+    /// [`ConfigError::Duration`] for a window outside 100 ms to an hour.
+    pub fn failure_ratio(mut self, ratio: f64, min_calls: u32, window: Duration) -> Result<Self, ConfigError> {
+        if !(0.01..=1.0).contains(&ratio) {
+            return Err(ConfigError::Number { setting: "failure_ratio", value: ratio, least: 0.01, most: 1.0 });
+        }
+        self.ratio = ratio;
+        self.min_calls = at_least_one("min_calls", min_calls)?;
+        self.window = check_duration("window", window, Duration::from_millis(100), Self::MAX)?;
+        Ok(self)
+    }
+
+    /// Stays open for `first`, doubling each time it opens again soon after, up to `cap`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Duration`] outside 1 ms to an hour; [`ConfigError::CapBelowBase`] if `cap` is below `first`.
+    pub fn open_for(mut self, first: Duration, cap: Duration) -> Result<Self, ConfigError> {
+        if cap < first {
+            return Err(ConfigError::CapBelowBase { base: first, cap });
+        }
+        self.open = check_duration("open time", first, Duration::from_millis(1), Self::MAX)?;
+        self.open_cap = check_duration("open time cap", cap, first, Self::MAX)?;
+        Ok(self)
+    }
+
+    /// Lets at most `at_once` probes through, and closes after `successes` of them succeeded.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Zero`] if either is 0: the circuit could never close again.
+    pub fn probes(mut self, at_once: u32, successes: u32) -> Result<Self, ConfigError> {
+        self.probes = at_least_one("probes", at_once)?;
+        self.successes = at_least_one("successes", successes)?;
+        Ok(self)
+    }
+}
+
+fn at_least_one(setting: &'static str, value: u32) -> Result<u32, ConfigError> {
+    if value == 0 { Err(ConfigError::Zero { setting, least: "1" }) } else { Ok(value) }
+}

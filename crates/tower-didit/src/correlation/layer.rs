@@ -1,0 +1,58 @@
+use std::sync::Arc;
+
+use didit_api::Routes;
+use http::HeaderName;
+use tower::Layer;
+
+use super::{Correlation, HEADER};
+use crate::random::Randomness;
+
+/// Sends the correlation id out with every call; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct CorrelationLayer {
+    pub(super) header: HeaderName,
+    pub(super) routes: Arc<Routes>,
+    pub(super) random: Randomness,
+}
+
+impl CorrelationLayer {
+    /// Sends the id as [`HEADER`], and names spans after Didit's routes.
+    pub fn new() -> Self {
+        Self { header: HEADER, routes: Routes::didit(), random: Randomness::new() }
+    }
+
+    /// Sends the id under another name.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.header = name;
+        self
+    }
+
+    /// Names spans after another route table.
+    #[must_use]
+    pub fn routes(mut self, routes: Arc<Routes>) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// Makes new ids from another source of randomness.
+    #[must_use]
+    pub fn randomness(mut self, random: Randomness) -> Self {
+        self.random = random;
+        self
+    }
+}
+
+impl Default for CorrelationLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for CorrelationLayer {
+    type Service = Correlation<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Correlation::new(inner, self)
+    }
+}

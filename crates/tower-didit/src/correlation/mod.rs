@@ -1,0 +1,159 @@
+//! One name for a user's journey, on every hop and in every log line.
+//!
+//! # Why two layers
+//!
+//! [`InboundCorrelationLayer`] goes around a server (axum, tonic): it takes the id that came in, or makes one, keeps it
+//! for everything that runs while the request is answered, and hands it back in the response. [`CorrelationLayer`]
+//! goes around a client: it sends that id out. Nothing has to be passed by hand in between.
+//!
+//! The id of an outgoing call is the first of: [`CallOptions::correlation_id`], the request's own header if it is
+//! valid, the id of the request being served ([`current`]), a new UUIDv7.
+//!
+//! An id from outside is taken only if it is at most [`CorrelationId::MAX_LEN`] bytes of a small alphabet; anything else
+//! is replaced, so that nobody forges log lines through it.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_didit::correlation::{self, CorrelationLayer, InboundCorrelationLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A client that shows what it was sent.
+//! let client = ServiceBuilder::new().layer(CorrelationLayer::new()).service_fn(|request: Request<()>| async move {
+//!     let id = request.headers().get("x-correlation-id").cloned();
+//!     Ok::<_, std::convert::Infallible>(Response::new(id))
+//! });
+//! // A handler that calls it, without naming the id.
+//! let server = ServiceBuilder::new()
+//!     .layer(InboundCorrelationLayer::new())
+//!     .service_fn(move |_: Request<()>| client.clone().oneshot(Request::new(())));
+//!
+//! let request = Request::builder().header("x-correlation-id", "order-7").body(())?;
+//! let response = server.oneshot(request).await?;
+//! assert_eq!(response.headers()["x-correlation-id"], "order-7");
+//! assert_eq!(response.into_body().ok_or("no id went out")?, "order-7");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Differences from tower-http's request ids
+//!
+//! An incoming id is checked; the id reaches outgoing calls by itself; it names a journey, so it stays the same over
+//! all attempts of a call.
+
+mod context;
+mod future;
+mod inbound;
+mod layer;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use didit_api::Routes;
+use http::{HeaderName, Request, Response};
+use tower::Service;
+use tracing::field::Empty;
+
+pub use self::{
+    context::{current, scope},
+    future::ResponseFuture,
+    inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture},
+    layer::CorrelationLayer,
+};
+pub use crate::call::CorrelationId;
+use crate::{
+    call::{
+        CallOptions,
+        current::{self as call, InCall},
+    },
+    ids,
+    random::Randomness,
+};
+
+/// The header that carries the id unless a layer is told otherwise.
+pub const HEADER: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// Sends the id out with every call and opens the call's span; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Correlation<S> {
+    inner: S,
+    header: HeaderName,
+    routes: Arc<Routes>,
+    random: Randomness,
+}
+
+// ===== impl Correlation =====
+
+impl<S> Correlation<S> {
+    /// Wraps a service.
+    pub fn new(inner: S, layer: &CorrelationLayer) -> Self {
+        let CorrelationLayer { header, routes, random } = layer.clone();
+        Self { inner, header, routes, random }
+    }
+
+    inner_accessors!();
+
+    /// The id of a call: what the caller says, what the request carries, what is being served, or a new one.
+    fn id_of<B>(&self, request: &Request<B>) -> CorrelationId {
+        let options = request.extensions().get::<CallOptions>();
+        if let Some(id) = options.and_then(|options| options.correlation_id.clone()) {
+            return id;
+        }
+        if let Some(id) = valid(request.headers().get(&self.header)) {
+            return id;
+        }
+        current().unwrap_or_else(|| CorrelationId::trusted(ids::new_id(&self.random)))
+    }
+
+    /// The span of a logical call, named and filled as OpenTelemetry's HTTP client conventions say.
+    fn span<B>(&self, request: &Request<B>, id: &CorrelationId) -> tracing::Span {
+        // The macro looks at no argument unless somebody listens.
+        tracing::info_span!(
+            "call",
+            otel.kind = "client",
+            http.request.method = request.method().as_str(),
+            url.template = self
+                .routes
+                .find(request.method(), request.uri().path())
+                .map(|endpoint| self.routes.get(endpoint).path()),
+            correlation_id = id.as_str(),
+            http.response.status_code = Empty,
+        )
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for Correlation<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let id = self.id_of(&request);
+        let span = self.span(&request, &id);
+        request.headers_mut().insert(self.header.clone(), id.to_header());
+        let entered = span.clone().entered();
+        let inner = InCall::enter(request, |request| {
+            call::with(|call| call.report.correlation_id = Some(id));
+            self.inner.call(request)
+        });
+        drop(entered);
+        ResponseFuture::new(inner, span)
+    }
+}
+
+/// Takes an id from a header, if it is one.
+fn valid(header: Option<&http::HeaderValue>) -> Option<CorrelationId> {
+    CorrelationId::try_from(header?.clone()).ok()
+}

@@ -1,0 +1,121 @@
+//! The shape of every layer's error, and what configuration can get wrong.
+
+use std::time::Duration;
+
+use didit_api::limits::UnknownEndpoint;
+
+/// The error of a layer that can refuse or end a call on its own: its own small error, or the inner service's.
+///
+/// The inner error is never wrapped away: it is a variant here and the [`source`](std::error::Error::source) of this
+/// error, so that whatever recognises it by downcasting still does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayerError<L, E> {
+    /// The layer's own decision.
+    #[error(transparent)]
+    Layer(L),
+    /// The inner service's error.
+    #[error("the inner service failed")]
+    Inner(#[source] E),
+}
+
+impl<L, E> LayerError<L, E> {
+    /// The layer's own error, if it is one.
+    pub fn as_layer(&self) -> Option<&L> {
+        match self {
+            Self::Layer(error) => Some(error),
+            Self::Inner(_) => None,
+        }
+    }
+
+    /// The inner service's error, if it is one.
+    pub fn as_inner(&self) -> Option<&E> {
+        match self {
+            Self::Inner(error) => Some(error),
+            Self::Layer(_) => None,
+        }
+    }
+}
+
+/// Why a layer or the stack cannot be built. Each names the setting, the offending value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A setting that must not be zero.
+    #[error("{setting} is zero; it must be at least {least}")]
+    Zero {
+        /// The setting.
+        setting: &'static str,
+        /// The least that is allowed.
+        least: &'static str,
+    },
+    /// A duration outside its range.
+    #[error("{setting} is {value:?}; allowed is {least:?} to {most:?}")]
+    Duration {
+        /// The setting.
+        setting: &'static str,
+        /// The offending value.
+        value: Duration,
+        /// The least that is allowed.
+        least: Duration,
+        /// The most that is allowed.
+        most: Duration,
+    },
+    /// A number outside its range.
+    #[error("{setting} is {value}; allowed is {least} to {most}")]
+    Number {
+        /// The setting.
+        setting: &'static str,
+        /// The offending value.
+        value: f64,
+        /// The least that is allowed.
+        least: f64,
+        /// The most that is allowed.
+        most: f64,
+    },
+    /// The longest wait of a backoff is below its first.
+    #[error("the cap of a backoff is {cap:?}, below its base of {base:?}; it must be at least the base")]
+    CapBelowBase {
+        /// The base.
+        base: Duration,
+        /// The cap.
+        cap: Duration,
+    },
+    /// An API key that cannot stand in a header. The key itself is not shown.
+    #[error("the API key is {problem}; allowed is visible ASCII, without spaces and line ends")]
+    ApiKey {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A base URL that requests cannot be sent to.
+    #[error("base URL {url:?} {problem}; allowed is http:// or https:// with a host and no path")]
+    BaseUrl {
+        /// The offending text, without user information.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Limits that name endpoints which the route table does not have.
+    #[error("the limits count what the route table does not have: {}", list(unknown))]
+    UnknownEndpoints {
+        /// The endpoints, and the scopes that name them.
+        unknown: Vec<UnknownEndpoint>,
+    },
+}
+
+fn list(unknown: &[UnknownEndpoint]) -> String {
+    unknown.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Checks that a duration lies in a range.
+#[allow(dead_code, reason = "each layer that checks a duration has its own feature")]
+pub(crate) fn check_duration(
+    setting: &'static str,
+    value: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, ConfigError> {
+    if value < least || value > most {
+        return Err(ConfigError::Duration { setting, value, least, most });
+    }
+    Ok(value)
+}

@@ -1,0 +1,80 @@
+//! A future with an end: the timer of deadline and attempt timeout.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::error::LayerError;
+
+pin_project! {
+    /// Runs a future until an instant, then yields the layer's error. A ready answer wins a tie against the timer, and
+    /// no timer is registered unless the future has to wait.
+    #[derive(Debug)]
+    pub(crate) struct Expiring<F, L> {
+        #[pin]
+        inner: F,
+        at: Instant,
+        #[pin]
+        timer: Option<Sleep>,
+        expired: Option<L>,
+    }
+}
+
+impl<F, L> Expiring<F, L> {
+    pub(crate) fn new(inner: F, at: Instant, expired: L) -> Self {
+        Self { inner, at, timer: None, expired: Some(expired) }
+    }
+}
+
+impl<F, L, T, E> Future for Expiring<F, L>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, LayerError<L, E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.inner.poll(cx) {
+            return Poll::Ready(result.map_err(LayerError::Inner));
+        }
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep_until(*this.at)));
+        }
+        let expired = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+        match this.expired.take_if(|_| expired) {
+            Some(error) => Poll::Ready(Err(LayerError::Layer(error))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn answer_at(at: Instant) -> Result<(), ()> {
+        sleep_until(at).await;
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ready_answer_wins_a_tie_against_the_timer() {
+        let end = Instant::now() + Duration::from_secs(1);
+        assert_eq!(Expiring::new(answer_at(end), end, "late").await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_is_cut_off_on_time() {
+        let start = Instant::now();
+        let answer = answer_at(start + Duration::from_secs(5));
+        let result = Expiring::new(answer, start + Duration::from_secs(1), "late").await;
+        assert_eq!(result, Err(LayerError::Layer("late")));
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,111 @@
+//! Sends no request that the server would refuse, at nearly the full quota.
+//!
+//! # Why a ledger and not a token bucket
+//!
+//! Didit counts requests in sliding windows of 60 s and says how many are left only when it refuses one. A token bucket of
+//! the same rate and burst lets up to twice the limit into one window (599 of 300); made safe, it gives away a share of
+//! the throughput that depends on a network delay it does not know. The ledger holds a slot from dispatch until its
+//! *response* is a window old: since the request arrived somewhere in between, no window of the server can ever hold more
+//! than the limit, whatever the network does. The price is 60 s in 61 s plus the round trip: over 98 % of the quota.
+//!
+//! # Scopes
+//!
+//! One request may be counted by several scopes (all writes, and session creation in particular). It takes a slot of each,
+//! all or none. Calls that need the same scopes are served in order; a call that waits for a narrow scope holds up nobody
+//! who does not need it.
+//!
+//! # Waiting
+//!
+//! A call that cannot start before its [deadline](crate::call::CallOptions::deadline) is refused at the door, with the
+//! time to come back. A waiting call reserves nothing of the inner service, and leaves no trace when it is dropped.
+//!
+//! All clones of a layer share one ledger. The limits are per API key: a second process with the same key is unknown to
+//! this one, and its 429s pause the scope they belong to.
+//!
+//! # Example
+//!
+//! ```
+//! use didit_api::{Limits, Scope};
+//! use tower::ServiceBuilder;
+//! use tower_didit::pacing::PacingLayer;
+//! # async fn client(_: http::Request<()>) -> Result<http::Response<()>, std::convert::Infallible> {
+//! #     Ok(http::Response::new(()))
+//! # }
+//!
+//! // Didit's limits, but no more than 100 session creations a minute from this process.
+//! let limits = Limits::didit().with(Scope::endpoints("session-v2-create", 100, ["session-create"])?)?;
+//! let service = ServiceBuilder::new()
+//!     .layer(PacingLayer::builder().limits(limits).build()?)
+//!     .service_fn(client);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod future;
+mod layer;
+mod ledger;
+mod pacer;
+mod shape;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tokio::time::Instant;
+use tower::Service;
+
+use self::pacer::{Entry, Pacer};
+pub use self::{
+    error::{Error, Refused},
+    future::ResponseFuture,
+    layer::{PacingBuilder, PacingLayer, Usage},
+};
+use crate::{
+    call::current,
+    outcome::{Classify, DiditClassifier},
+};
+
+/// Sends no more than the quota allows; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct Pacing<S, C = DiditClassifier> {
+    inner: S,
+    pacer: Arc<Pacer>,
+    classifier: C,
+}
+
+// ===== impl Pacing =====
+
+impl<S, C> Pacing<S, C> {
+    inner_accessors!();
+}
+
+impl<S, C, B, RB> Service<Request<B>> for Pacing<S, C>
+where
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
+    C: Classify<S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<S, C, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Error::Inner)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (now, classifier) = (Instant::now(), self.classifier.clone());
+        match self.pacer.enter(&request, current::deadline(), now) {
+            Ok(Entry::Free) => ResponseFuture::free(self.inner.call(request), classifier),
+            Ok(Entry::Granted(mut slots)) => {
+                slots.sent();
+                ResponseFuture::sent(self.inner.call(request), slots, classifier)
+            }
+            // NOTE: the queued call gets a clone that was not readied. The readied service stays here, so that nothing
+            // is reserved while waiting; the clone is readied when its turn has come.
+            Ok(Entry::Queued(place)) => ResponseFuture::queued(self.inner.clone(), request, place, now, classifier),
+            Err(refused) => ResponseFuture::refused(refused),
+        }
+    }
+}

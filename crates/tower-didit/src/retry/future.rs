@@ -1,0 +1,228 @@
+use std::{
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use didit_api::EndpointId;
+use http::{Request, Response, request::Parts};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use super::{Attempt, Backoff, Policy, layer::Shared};
+use crate::{
+    body::{Kept, ReplayBody},
+    call::{
+        CallOptions, RetryOverride,
+        current::{self, InCall},
+    },
+    outcome::{Classify, NotSent, Outcome, Refusal},
+};
+
+pin_project! {
+    /// The response of [`Retry`](super::Retry).
+    pub struct ResponseFuture<S, C, P, K, B>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+        B: Body,
+    {
+        #[pin]
+        inner: InCall<Attempts<S, C, P, K, B>>,
+    }
+}
+
+impl<S, C, P, K, B> ResponseFuture<S, C, P, K, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body,
+{
+    pub(super) fn new(inner: InCall<Attempts<S, C, P, K, B>>) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S, C, P, K, B, RB> Future for ResponseFuture<S, C, P, K, B>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
+    B: Body,
+    C: Classify<S::Error>,
+    P: Policy,
+    K: Backoff,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().inner.poll(cx)
+    }
+}
+
+pin_project! {
+    /// One attempt after another.
+    pub(super) struct Attempts<S, C, P, K, B>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+        B: Body,
+    {
+        #[pin]
+        state: State<S::Future>,
+        // What another attempt needs; `None` if there will be none, whatever happens.
+        repeat: Option<Repeat<S>>,
+        shared: Arc<Shared<C, P, K>>,
+        attempts: u32,
+        endpoint: Option<EndpointId>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F> {
+        // The attempt is under way.
+        Attempt { #[pin] attempt: F },
+        // It failed; the backoff is running.
+        Wait { #[pin] sleep: Sleep, wait: Duration },
+        // The backoff is over; the inner service's readiness is awaited, which was never reserved while sleeping.
+        Ready,
+    }
+}
+
+/// What another attempt needs.
+struct Repeat<S> {
+    service: S,
+    parts: Parts,
+    body: Kept,
+    harmless: bool,
+}
+
+impl<S, C, P, K, B> Attempts<S, C, P, K, B>
+where
+    S: Service<Request<ReplayBody<B>>> + Clone,
+    B: Body,
+{
+    /// Makes the first attempt with the service that was readied for it.
+    pub(super) fn start(inner: &mut S, request: Request<ReplayBody<B>>, shared: &Arc<Shared<C, P, K>>) -> Self {
+        let (parts, body) = request.into_parts();
+        let wanted = parts.extensions.get::<CallOptions>().and_then(|options| options.retry);
+        let nested = current::with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default();
+        if !nested {
+            current::with(|call| call.report.attempts = 1);
+        }
+        let once = nested || wanted == Some(RetryOverride::Never) || shared.max_attempts == 1;
+        let kept = if once { None } else { body.keep() };
+        let endpoint = kept.as_ref().and_then(|_| shared.routes.find(&parts.method, parts.uri.path()));
+        let repeat = kept.map(|body| Repeat {
+            service: inner.clone(),
+            parts: parts.clone(),
+            body,
+            harmless: wanted == Some(RetryOverride::Harmless),
+        });
+        let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
+        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, endpoint }
+    }
+}
+
+impl<C, P, K> Shared<C, P, K>
+where
+    P: Policy,
+    K: Backoff,
+{
+    /// How long to wait before repeating, or `None` if the result is to be handed out.
+    fn wait_before_repeating<S>(
+        &self,
+        outcome: Outcome,
+        attempts: u32,
+        repeat: &Repeat<S>,
+        endpoint: Option<EndpointId>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let attempt = Attempt {
+            outcome,
+            endpoint: endpoint.map(|id| self.routes.get(id)),
+            method: &repeat.parts.method,
+            headers: &repeat.parts.headers,
+            body: repeat.body.as_bytes(),
+        };
+        let harmless = repeat.harmless && outcome != Outcome::Answered;
+        if attempts >= self.max_attempts || !(harmless || self.policy.may_repeat(&attempt)) {
+            return None;
+        }
+        let hint = match outcome {
+            Outcome::Refused { retry_after, .. } => retry_after,
+            Outcome::NotSent(NotSent::Local { retry_at }) => retry_at.map(|at| at.saturating_duration_since(now)),
+            _ => None,
+        };
+        let jitter = match outcome {
+            Outcome::Refused { reason: Refusal::Throttled { .. }, .. } => self.throttled.delay(attempts, &self.random),
+            _ => self.backoff.delay(attempts, &self.random),
+        };
+        // NOTE: the hint is a floor, not an alternative: the jitter goes on top, or all clients come back at once.
+        let wait = hint.unwrap_or_default().saturating_add(jitter);
+        let too_long = hint.is_some_and(|hint| hint > self.longest_wait);
+        let end = now.checked_add(wait)?;
+        let too_late = current::deadline().is_some_and(|deadline| end >= deadline);
+        let affordable = || self.budget.as_ref().is_none_or(|budget| budget.withdraw(outcome));
+        (!too_long && !too_late && affordable()).then_some(wait)
+    }
+}
+
+impl<S, C, P, K, B, RB> Future for Attempts<S, C, P, K, B>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
+    B: Body,
+    C: Classify<S::Error>,
+    P: Policy,
+    K: Backoff,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match (this.state.as_mut().project(), this.repeat.as_mut()) {
+                (StateProjection::Attempt { attempt }, repeat) => {
+                    let result = ready!(attempt.poll(cx));
+                    let outcome = this.shared.classifier.of(&result);
+                    current::with(|call| call.report.outcome = Some(outcome));
+                    if outcome == Outcome::Answered
+                        && let Some(budget) = &this.shared.budget
+                    {
+                        budget.deposit();
+                    }
+                    let (Some(repeat), true) = (repeat, outcome != Outcome::Answered) else {
+                        return Poll::Ready(result);
+                    };
+                    let (now, attempt) = (Instant::now(), *this.attempts);
+                    let wait = this.shared.wait_before_repeating(outcome, attempt, repeat, *this.endpoint, now);
+                    let endpoint = this.endpoint.map(|id| this.shared.routes.get(id).name());
+                    let outcome = outcome.name();
+                    let Some(wait) = wait else {
+                        tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
+                        return Poll::Ready(result);
+                    };
+                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
+                    this.state.set(State::Wait { sleep: sleep_until(now + wait), wait });
+                }
+                (StateProjection::Wait { sleep, wait }, _) => {
+                    ready!(sleep.poll(cx));
+                    current::with(|call| call.report.backed_off += *wait);
+                    this.state.set(State::Ready);
+                }
+                (StateProjection::Ready, Some(repeat)) => {
+                    if let Err(error) = ready!(repeat.service.poll_ready(cx)) {
+                        return Poll::Ready(Err(error));
+                    }
+                    *this.attempts += 1;
+                    current::with(|call| call.report.attempts += 1);
+                    let request = Request::from_parts(repeat.parts.clone(), repeat.body.again());
+                    let attempt = repeat.service.call(request);
+                    this.state.set(State::Attempt { attempt });
+                }
+                (StateProjection::Ready, None) => unreachable!("a wait is begun only with something to repeat"),
+            }
+        }
+    }
+}
