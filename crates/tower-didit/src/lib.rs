@@ -32,5 +32,9 @@ pub mod idempotency;
 pub mod pacing;
 #[cfg(feature = "retry")]
 pub mod retry;
+#[cfg(feature = "stack")]
+pub mod stack;
 
+#[cfg(feature = "stack")]
+pub use self::stack::{DiditLayer, DiditService};
 pub use self::{error::ConfigError, random::Randomness};

@@ -1,0 +1,184 @@
+//! `didit-sandbox`: a local Didit on a port.
+
+use std::{error::Error, ffi::OsString, fmt::Write as _, fs, net::SocketAddr, process::ExitCode, time::Duration};
+
+use didit_api::Limits;
+use didit_sandbox::{DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Faults, Latency, Sandbox, SandboxBuilder};
+use tokio::net::TcpListener;
+
+const HELP: &str = "\
+A local Didit that behaves as documented, limits, faults and statistics included.
+
+Usage: didit-sandbox [OPTIONS]
+
+Options:
+  --listen ADDRESS     Where to listen; port 0 takes a free one [default: 127.0.0.1:8484]
+  --allow-remote       Allow an address that other machines can reach
+  --api-key KEY        A key to accept, with windows of its own; may be repeated [default: sandbox-key]
+  --workflow UUID      A workflow to know, beside 99999999-2222-4333-8444-555555555555; may be repeated
+  --any-workflow       Take every UUID for a known workflow
+  --seed N             The seed of ids, latency and faults [default: 0]
+  --limits LIMITS      `docs` for the newest documented limits, `none`, a documented version
+                       such as `2026-07`, or a JSON file [default: docs]
+  --faults FILE        What goes wrong, as a JSON file (below)
+  --latency MIN..MAX   Time from request to answer in milliseconds, drawn uniformly, such as `20..120`
+  --count-rejected     Let requests refused with 429 count in the windows
+  --whole-seconds      Remember arrivals as whole seconds, up to 1 s longer than the window
+  --wrong-key-401      Answer a wrong key with 401 instead of 403
+  -h, --help           Print this help
+  -V, --version        Print the version
+
+Faults, as JSON; `routes`, `methods` and `when` may be left out:
+  { \"rules\": [
+    { \"fault\": { \"status\": { \"code\": 503, \"retry_after\": 1 } }, \"when\": { \"probability\": 0.1 } },
+    { \"fault\": { \"delay\": { \"ms\": 3000 } }, \"methods\": [\"GET\"], \"when\": { \"nth\": [5, 9] } },
+    { \"fault\": \"work-then-drop\", \"routes\": [\"session-create\"], \"when\": { \"first\": 2 } },
+    { \"fault\": \"reset-before-work\", \"when\": \"always\" } ] }
+
+For tests, without a key and not counted:
+  GET  /_sandbox/stats                  counts of arrivals, refusals, faults, sessions, duplicates
+  GET  /_sandbox/journal                the last arrivals
+  POST /_sandbox/session/ID/status      {\"status\": \"Approved\"}
+  POST /_sandbox/reset                  back to the beginning
+";
+
+/// The address listened on without `--listen`.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8484";
+
+/// What the command line asks for.
+enum Command {
+    Print(String),
+    Run { listen: SocketAddr, allow_remote: bool, builder: Box<SandboxBuilder>, own_keys: bool },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&mut std::io::stderr().lock(), &format!("didit-sandbox: {}\n", with_sources(error.as_ref())));
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let (listen, allow_remote, builder, own_keys) = match parse(std::env::args_os().skip(1))? {
+        Command::Print(text) => {
+            say(&mut std::io::stdout().lock(), &text);
+            return Ok(());
+        }
+        Command::Run { listen, allow_remote, builder, own_keys } => (listen, allow_remote, builder, own_keys),
+    };
+    let sandbox = builder.build()?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let server = if allow_remote {
+        didit_sandbox::serve_anywhere(listener, sandbox)?
+    } else {
+        didit_sandbox::serve(listener, sandbox).map_err(|error| format!("{error}; --allow-remote does"))?
+    };
+    say(&mut std::io::stdout().lock(), &greeting(server.local_addr(), own_keys));
+    tokio::signal::ctrl_c().await?;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn greeting(address: SocketAddr, own_keys: bool) -> String {
+    // A key from the command line is not repeated: this text ends up in logs.
+    let key = if own_keys { "$DIDIT_API_KEY" } else { DEFAULT_API_KEY };
+    format!(
+        "listening on http://{address} (Ctrl-C stops)\n\
+         try: curl -X POST http://{address}/v3/session/ -H \"x-api-key: {key}\" -H \"content-type: application/json\" \
+         -d '{{\"workflow_id\":\"{DEFAULT_WORKFLOW_ID}\",\"vendor_data\":\"user-7\"}}'\n"
+    )
+}
+
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Box<dyn Error>> {
+    use lexopt::prelude::{Long, Short, ValueExt as _};
+
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut builder = Sandbox::builder();
+    let mut listen = DEFAULT_LISTEN.to_owned();
+    let (mut allow_remote, mut own_keys) = (false, false);
+    while let Some(argument) = parser.next()? {
+        builder = match argument {
+            Short('h') | Long("help") => return Ok(Command::Print(HELP.to_owned())),
+            Short('V') | Long("version") => {
+                return Ok(Command::Print(format!("didit-sandbox {}\n", env!("CARGO_PKG_VERSION"))));
+            }
+            Long("listen") => {
+                listen = parser.value()?.string()?;
+                builder
+            }
+            Long("allow-remote") => {
+                allow_remote = true;
+                builder
+            }
+            Long("api-key") => {
+                own_keys = true;
+                builder.api_key(parser.value()?.string()?)
+            }
+            Long("workflow") => builder.workflow(parser.value()?.string()?),
+            Long("any-workflow") => builder.any_workflow(true),
+            Long("seed") => builder.seed(parser.value()?.parse()?),
+            Long("limits") => builder.limits(limits(&parser.value()?.string()?)?),
+            Long("faults") => builder.faults(faults(&parser.value()?.string()?)?),
+            Long("latency") => builder.latency(latency(&parser.value()?.string()?)?),
+            Long("count-rejected") => builder.count_rejected(true),
+            Long("whole-seconds") => builder.whole_second_stamps(true),
+            Long("wrong-key-401") => builder.wrong_key_is_401(true),
+            other => return Err(format!("{}; --help lists what there is", other.unexpected()).into()),
+        };
+    }
+    let listen = listen
+        .parse()
+        .map_err(|_| format!("--listen {listen:?} is not an address with a port, such as {DEFAULT_LISTEN}"))?;
+    Ok(Command::Run { listen, allow_remote, builder: Box::new(builder), own_keys })
+}
+
+fn limits(value: &str) -> Result<Limits, Box<dyn Error>> {
+    match value {
+        "docs" => Ok(Limits::didit()),
+        "none" => Ok(Limits::none()),
+        version if Limits::VERSIONS.contains(&version) => {
+            Limits::version_named(version).ok_or_else(|| format!("limits {version:?} are not known").into())
+        }
+        file => {
+            let text = read("--limits", file)?;
+            serde_json::from_str(&text).map_err(|error| format!("{file}: {error}").into())
+        }
+    }
+}
+
+fn faults(file: &str) -> Result<Faults, Box<dyn Error>> {
+    Faults::from_json(&read("--faults", file)?).map_err(|error| format!("{file}: {error}").into())
+}
+
+fn read(option: &str, file: &str) -> Result<String, Box<dyn Error>> {
+    fs::read_to_string(file).map_err(|error| format!("{option} {file}: {error}").into())
+}
+
+/// `20..120` or `50`, in milliseconds.
+fn latency(value: &str) -> Result<Latency, Box<dyn Error>> {
+    let (least, most) = value.split_once("..").unwrap_or((value, value));
+    let millis = |text: &str| text.trim().trim_start_matches('=').parse().map(Duration::from_millis);
+    match (millis(least), millis(most)) {
+        (Ok(least), Ok(most)) => Ok(Latency::uniform(least, most)),
+        _ => Err(format!("--latency {value:?} is not milliseconds such as 20..120 or 50").into()),
+    }
+}
+
+/// Writes to a stream that may be gone: there is nobody left to tell.
+fn say(stream: &mut impl std::io::Write, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}

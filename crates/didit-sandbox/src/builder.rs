@@ -1,0 +1,266 @@
+//! Setting a sandbox up.
+
+use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
+
+use didit_api::{Limits, Routes};
+use http::HeaderValue;
+use uuid::Uuid;
+
+use crate::{
+    Sandbox,
+    faults::{Faults, FaultsError},
+    latency::Latency,
+};
+
+/// The API key of a sandbox that was given none.
+pub const DEFAULT_API_KEY: &str = "sandbox-key";
+
+/// The workflow that every sandbox knows.
+pub const DEFAULT_WORKFLOW_ID: &str = "99999999-2222-4333-8444-555555555555";
+
+/// How long a session waits for its user by default: seven days, within the hour to four weeks that Didit allows.
+pub const DEFAULT_SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+
+/// How many entries the journal keeps by default.
+pub const DEFAULT_JOURNAL_CAPACITY: usize = 10_000;
+
+/// Everything that can be set; made by [`Sandbox::builder`].
+#[derive(Clone)]
+pub struct SandboxBuilder {
+    pub(crate) keys: Vec<String>,
+    pub(crate) workflows: Vec<String>,
+    pub(crate) settings: Settings,
+}
+
+/// What a sandbox runs by.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) workflows: Vec<Uuid>,
+    pub(crate) any_workflow: bool,
+    pub(crate) seed: u64,
+    pub(crate) limits: Limits,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) faults: Faults,
+    pub(crate) latency: Latency,
+    pub(crate) count_rejected: bool,
+    pub(crate) whole_second_stamps: bool,
+    pub(crate) wrong_key_is_401: bool,
+    pub(crate) epoch: Option<SystemTime>,
+    pub(crate) journal_capacity: usize,
+    pub(crate) session_lifetime: Duration,
+}
+
+impl Default for SandboxBuilder {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            workflows: vec![DEFAULT_WORKFLOW_ID.to_owned()],
+            settings: Settings {
+                workflows: Vec::new(),
+                any_workflow: false,
+                seed: 0,
+                limits: Limits::didit(),
+                routes: Routes::didit(),
+                faults: Faults::none(),
+                latency: Latency::NONE,
+                count_rejected: false,
+                whole_second_stamps: false,
+                wrong_key_is_401: false,
+                epoch: None,
+                journal_capacity: DEFAULT_JOURNAL_CAPACITY,
+                session_lifetime: DEFAULT_SESSION_LIFETIME,
+            },
+        }
+    }
+}
+
+impl SandboxBuilder {
+    /// Adds an API key. All keys belong to one application and see the same sessions; each has windows of its own.
+    /// Without any, [`DEFAULT_API_KEY`] is the key.
+    #[must_use]
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// Adds a workflow that sessions may be created for, beside [`DEFAULT_WORKFLOW_ID`].
+    #[must_use]
+    pub fn workflow(mut self, id: impl Into<String>) -> Self {
+        self.workflows.push(id.into());
+        self
+    }
+
+    /// Takes every UUID for a known workflow. Off by default.
+    #[must_use]
+    pub fn any_workflow(mut self, any: bool) -> Self {
+        self.settings.any_workflow = any;
+        self
+    }
+
+    /// Sets the seed of everything random: ids, tokens, latency, faults. 0 by default.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
+        self
+    }
+
+    /// Sets the rate limits. [`Limits::didit`] by default, which counts session creation against `generic-write` too;
+    /// with its scope `session-v2-create` made [`replacing`](didit_api::Scope::replacing) it does not.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Sets the route table. [`Routes::didit`] by default.
+    #[must_use]
+    pub fn routes(mut self, routes: impl Into<Arc<Routes>>) -> Self {
+        self.settings.routes = routes.into();
+        self
+    }
+
+    /// Sets what goes wrong. Nothing by default.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.settings.faults = faults;
+        self
+    }
+
+    /// Sets the simulated latency, from bounds such as
+    /// `Duration::from_millis(20)..=Duration::from_millis(120)`. None by default.
+    #[must_use]
+    pub fn latency(mut self, latency: impl Into<Latency>) -> Self {
+        self.settings.latency = latency.into();
+        self
+    }
+
+    /// Lets a request refused with 429 count in its windows like any other. Off by default; Didit's documentation
+    /// does not say.
+    #[must_use]
+    pub fn count_rejected(mut self, count: bool) -> Self {
+        self.settings.count_rejected = count;
+        self
+    }
+
+    /// Keeps arrivals as whole seconds, so that one may be held for up to 0.999… s longer than the window. Off by
+    /// default: windows are exact.
+    #[must_use]
+    pub fn whole_second_stamps(mut self, whole: bool) -> Self {
+        self.settings.whole_second_stamps = whole;
+        self
+    }
+
+    /// Answers a wrong key with 401, as Didit's newest error table says, instead of the 403 of its OpenAPI file. A
+    /// missing key is 403 either way. Off by default.
+    #[must_use]
+    pub fn wrong_key_is_401(mut self, is_401: bool) -> Self {
+        self.settings.wrong_key_is_401 = is_401;
+        self
+    }
+
+    /// Sets the date that the sandbox starts at, so that dates and `X-RateLimit-Reset` repeat too. The system's time
+    /// by default.
+    #[must_use]
+    pub fn epoch(mut self, epoch: SystemTime) -> Self {
+        self.settings.epoch = Some(epoch);
+        self
+    }
+
+    /// Sets how many entries the journal keeps; the oldest go first. [`DEFAULT_JOURNAL_CAPACITY`] by default.
+    #[must_use]
+    pub fn journal_capacity(mut self, entries: usize) -> Self {
+        self.settings.journal_capacity = entries;
+        self
+    }
+
+    /// Sets how long a session that nobody opens lives. [`DEFAULT_SESSION_LIFETIME`] by default.
+    #[must_use]
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.session_lifetime = lifetime;
+        self
+    }
+
+    /// Builds the sandbox. Its time starts now.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] if a key cannot be sent in a header or is given twice, a workflow is not a UUID, the latency's
+    /// bounds are the wrong way round, the session lifetime is zero, or a fault rule cannot be met.
+    pub fn build(mut self) -> Result<Sandbox, BuildError> {
+        if self.keys.is_empty() {
+            self.keys.push(DEFAULT_API_KEY.to_owned());
+        }
+        for (index, key) in self.keys.iter().enumerate() {
+            if key.is_empty() || !HeaderValue::from_str(key).is_ok_and(|value| value.to_str().is_ok()) {
+                return Err(BuildError::ApiKey { number: index + 1 });
+            }
+            if self.keys[..index].contains(key) {
+                return Err(BuildError::DuplicateApiKey { number: index + 1 });
+            }
+        }
+        self.settings.workflows = self
+            .workflows
+            .iter()
+            .map(|id| Uuid::try_parse(id).map_err(|_| BuildError::Workflow { value: id.clone() }))
+            .collect::<Result<_, _>>()?;
+        let (least, most) = self.settings.latency.bounds();
+        if least > most {
+            return Err(BuildError::Latency { least, most });
+        }
+        if self.settings.session_lifetime.is_zero() {
+            return Err(BuildError::SessionLifetime);
+        }
+        let routes = &self.settings.routes;
+        self.settings.faults.check(|name| routes.named(name).is_some())?;
+        Ok(Sandbox::start(self.keys, self.settings))
+    }
+}
+
+impl fmt::Debug for SandboxBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys are secrets, those of a sandbox too.
+        f.debug_struct("SandboxBuilder")
+            .field("keys", &self.keys.len())
+            .field("workflows", &self.workflows)
+            .field("settings", &self.settings)
+            .finish()
+    }
+}
+
+/// Why a sandbox cannot be built.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A key that no client could send. The key itself is not shown.
+    #[error("API key number {number} cannot be used; allowed is visible ASCII text, at least one character")]
+    ApiKey {
+        /// Which of the keys, from 1.
+        number: usize,
+    },
+    /// A key that is given twice. The key itself is not shown.
+    #[error("API key number {number} was given before; keys must differ")]
+    DuplicateApiKey {
+        /// Which of the keys, from 1.
+        number: usize,
+    },
+    /// A workflow id that is not a UUID.
+    #[error("workflow {value:?} is not a UUID such as {DEFAULT_WORKFLOW_ID}")]
+    Workflow {
+        /// The offending value.
+        value: String,
+    },
+    /// Latency bounds the wrong way round.
+    #[error("a latency from {least:?} to {most:?} is empty; the least must not exceed the most")]
+    Latency {
+        /// The lower bound.
+        least: Duration,
+        /// The upper bound.
+        most: Duration,
+    },
+    /// A session lifetime of zero: every session would be expired at once.
+    #[error("a session lifetime of 0 would expire every session at once; the least is 1 ns")]
+    SessionLifetime,
+    /// A fault rule that cannot be met.
+    #[error(transparent)]
+    Faults(#[from] FaultsError),
+}

@@ -1,0 +1,68 @@
+//! What arrived, line by line.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// One arrival. It holds no key, no token and no body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct JournalEntry {
+    /// Milliseconds from the start of the sandbox to the arrival.
+    pub at_ms: u64,
+    /// The HTTP method.
+    pub method: String,
+    /// The route's name, as in [`Stats::arrivals`](crate::Stats::arrivals).
+    pub route: String,
+    /// The status answered; `None` if the connection was broken instead.
+    pub status: Option<u16>,
+    /// The fault injected, by kind, if there was one.
+    pub fault: Option<String>,
+    /// The request's `X-Correlation-ID`.
+    pub correlation_id: Option<String>,
+    /// The request's `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// The session that was asked for, or made, or reused.
+    pub session_id: Option<String>,
+}
+
+/// The last entries, up to a bound.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    entries: VecDeque<JournalEntry>,
+    capacity: usize,
+}
+
+impl Journal {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { entries: VecDeque::new(), capacity }
+    }
+
+    pub(crate) fn write(&mut self, entry: JournalEntry) {
+        if self.capacity == 0 {
+            return;
+        }
+        if self.entries.len() == self.capacity {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+    }
+
+    pub(crate) fn entries(&self) -> Vec<JournalEntry> {
+        self.entries.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_entries_make_room() {
+        let mut journal = Journal::new(2);
+        for at_ms in 0..5 {
+            journal.write(JournalEntry { at_ms, ..JournalEntry::default() });
+        }
+        assert_eq!(journal.entries().iter().map(|entry| entry.at_ms).collect::<Vec<_>>(), [3, 4]);
+    }
+}

@@ -1,0 +1,192 @@
+//! The sandbox as a tower service.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use didit_api::SessionStatus;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use tower::Service;
+
+use crate::{
+    answer::Answer,
+    body::SandboxBody,
+    builder::{SandboxBuilder, Settings},
+    call::{Call, Unreadable},
+    clock::Clock,
+    connection::ConnectionLost,
+    journal::JournalEntry,
+    resolve::canonical,
+    routes,
+    stats::Stats,
+    world::{Reply, World},
+};
+
+/// A local Didit; clones share everything.
+///
+/// As a service it needs no socket, and its time is tokio's, so that a paused clock drives windows, latency and
+/// expiry alike. [`serve`](crate::serve) puts it on a port.
+///
+/// # Example
+///
+/// ```
+/// use didit_sandbox::{DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Sandbox};
+/// use http::{Request, StatusCode};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sandbox = Sandbox::builder().seed(7).build()?;
+/// let request = Request::post("/v3/session/")
+///     .header("x-api-key", DEFAULT_API_KEY)
+///     .body(format!(r#"{{"workflow_id":"{DEFAULT_WORKFLOW_ID}","vendor_data":"user-7"}}"#))?;
+/// let response = sandbox.clone().oneshot(request).await?;
+/// assert_eq!(response.status(), StatusCode::CREATED);
+/// assert_eq!(sandbox.stats().sessions_made, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Sandbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Clock,
+    world: Mutex<World>,
+}
+
+impl Sandbox {
+    /// Starts from the defaults: one key, one workflow, Didit's limits, no latency, no faults.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    pub(crate) fn start(keys: Vec<String>, settings: Settings) -> Self {
+        let clock = Clock::start(settings.epoch);
+        let world = Mutex::new(World::new(keys, settings, clock.now()));
+        Self { shared: Arc::new(Shared { clock, world }) }
+    }
+
+    /// The counts so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.world().stats()
+    }
+
+    /// The last arrivals, oldest first.
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        self.shared.world().journal()
+    }
+
+    /// Back to the beginning: nothing counted, nothing stored, every random sequence from its start.
+    pub fn reset(&self) {
+        let mut world = self.shared.world();
+        world.reset(self.shared.clock.now());
+    }
+
+    /// Sets the status of a session, as a user or a reviewer would bring it about.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSession`] if there is no session with this id.
+    pub fn set_session_status(&self, session_id: &str, status: SessionStatus) -> Result<(), UnknownSession> {
+        let known = canonical(session_id).is_some_and(|id| routes::set_status(&mut self.shared.world(), id, status));
+        known.then_some(()).ok_or_else(|| UnknownSession { id: session_id.to_owned() })
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+/// There is no session with this id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no session {id:?}")]
+pub struct UnknownSession {
+    id: String,
+}
+
+impl Shared {
+    /// The state. A panic elsewhere cannot have left it half changed in a way that matters more than going on.
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn respond<B: Body>(&self, request: Request<B>) -> Result<Answer, ConnectionLost> {
+        let (parts, body) = request.into_parts();
+        let call = match Call::read(parts, body).await {
+            Ok(call) => call,
+            Err(Unreadable::Broken) => return Err(ConnectionLost::new(false)),
+            Err(Unreadable::TooLarge) => return Ok(Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)),
+        };
+        if routes::is_admin(call.path()) {
+            let mut world = self.world();
+            return Ok(routes::admin(&mut world, self.clock.now(), &call));
+        }
+        let (before, after) = self.world().draw_latency();
+        pause(before).await;
+        let outcome = {
+            // The time is read under the lock, so that windows see arrivals in order.
+            let mut world = self.world();
+            world.arrive(self.clock.now(), &call)
+        };
+        pause(after.saturating_add(outcome.delay)).await;
+        match outcome.reply {
+            Reply::Answer(answer) => Ok(answer),
+            Reply::Lost { work_done } => Err(ConnectionLost::new(work_done)),
+        }
+    }
+}
+
+async fn pause(duration: Duration) {
+    if !duration.is_zero() {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+impl<B> Service<Request<B>> for Sandbox
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<SandboxBody>;
+    type Error = ConnectionLost;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectionLost>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let shared = Arc::clone(&self.shared);
+        ResponseFuture { inner: Box::pin(async move { shared.respond(request).await.map(Answer::into_response) }) }
+    }
+}
+
+/// The future of a response.
+///
+/// Dropped before the request arrives, nothing has happened; dropped after, the work is done.
+pub struct ResponseFuture {
+    inner: Pin<Box<dyn Future<Output = Result<Response<SandboxBody>, ConnectionLost>> + Send>>,
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<SandboxBody>, ConnectionLost>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! The binary.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+fn binary(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_didit-sandbox"));
+    command.args(arguments);
+    command
+}
+
+fn output(arguments: &[&str]) -> (Output, String) {
+    let output = binary(arguments).output().unwrap();
+    let said = String::from_utf8([output.stdout.as_slice(), &output.stderr].concat()).unwrap();
+    (output, said)
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn help_and_version_are_printed() {
+    let (help, text) = output(&["--help"]);
+    assert!(help.status.success() && text.contains("--latency") && text.contains("/_sandbox/stats"));
+    let (version, text) = output(&["-V"]);
+    assert!(version.status.success() && text.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let faults = file("faults.json", "{\n  \"rules\": [ { \"fault\": \"explode\" } ]\n}");
+    let limits =
+        file("limits.json", "{\"version\":\"mine\",\"scopes\":[{\"name\":\"g\",\"limit\":0,\"methods\":[\"GET\"]}]}");
+    for (arguments, part) in [
+        (vec!["--nothing"], "--nothing"),
+        (vec!["--listen", "nowhere"], "\"nowhere\""),
+        (vec!["--seed", "x"], "\"x\""),
+        (vec!["--latency", "fast"], "\"fast\""),
+        (vec!["--latency", "20..10"], "from 20ms to 10ms"),
+        (vec!["--limits", "no-such-file"], "no-such-file"),
+        (vec!["--faults", faults.to_str().unwrap()], "line 2"),
+        (vec!["--limits", limits.to_str().unwrap()], "scope \"g\""),
+        (vec!["--listen", "0.0.0.0:0"], "--allow-remote"),
+    ] {
+        let (output, said) = output(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn it_serves_with_limits_and_faults_from_files_until_interrupted() {
+    let limits = "{\"version\":\"mine\",\"scopes\":[{\"name\":\"g\",\"limit\":1,\"methods\":[\"GET\"]}]}";
+    let limits = file("one.json", limits);
+    let faults = "{\"rules\":[{\"fault\":{\"status\":{\"code\":502}},\"when\":{\"first\":1}}]}";
+    let faults = file("first.json", faults);
+    let mut child = binary(&["--listen", "127.0.0.1:0", "--api-key", "my-own-key", "--latency", "0..2"])
+        .args(["--limits".as_ref(), limits.as_os_str(), "--faults".as_ref(), faults.as_os_str()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let address = first.split_whitespace().nth(2).unwrap().strip_prefix("http://").unwrap();
+    let hint = lines.next().unwrap();
+    assert!(hint.starts_with("try: curl ") && !hint.contains("my-own-key"), "{hint}");
+
+    let ask = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = "GET /v3/sessions/ HTTP/1.1\r\nhost: h\r\nx-api-key: my-own-key\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer["HTTP/1.1 ".len()..][..3].to_owned()
+    };
+    assert_eq!([ask(), ask()], ["502", "429"]);
+
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success() && child.wait().unwrap().success());
+}

@@ -1,0 +1,124 @@
+use std::error::Error as StdError;
+
+use tokio::time::Instant;
+
+use super::ForeignHost;
+use crate::{
+    attempt_timeout,
+    call::{CallReport, CorrelationId},
+    circuit_breaker, deadline,
+    error::LayerError,
+    pacing,
+};
+
+/// Why a call came to no response: what kind of failure, and how it came about.
+#[derive(Debug)]
+pub struct Error<E> {
+    kind: ErrorKind<E>,
+    // Boxed, because an error is moved often and read once.
+    report: Option<Box<CallReport>>,
+}
+
+/// All the ways in which a call can come to no response, so that an application matches once.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind<E> {
+    /// The request names another host.
+    #[error(transparent)]
+    ForeignHost(ForeignHost),
+    /// The call's total time ran out.
+    #[error(transparent)]
+    Deadline(deadline::Elapsed),
+    /// The circuit of the service group is open.
+    #[error(transparent)]
+    CircuitOpen(circuit_breaker::Open),
+    /// The quota lets the call start only after its deadline.
+    #[error(transparent)]
+    Quota(pacing::Refused),
+    /// The last attempt was not answered in time.
+    #[error(transparent)]
+    AttemptTimeout(attempt_timeout::Elapsed),
+    /// The client failed.
+    #[error("the client failed")]
+    Client(#[source] E),
+}
+
+// ===== impl Error =====
+
+impl<E> Error<E> {
+    pub(super) fn new(kind: ErrorKind<E>, report: Option<CallReport>) -> Self {
+        Self { kind, report: report.map(Box::new) }
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> &ErrorKind<E> {
+        &self.kind
+    }
+
+    /// What kind of failure it is, owned.
+    pub fn into_kind(self) -> ErrorKind<E> {
+        self.kind
+    }
+
+    /// How it came about; `None` if the call never began.
+    pub fn report(&self) -> Option<&CallReport> {
+        self.report.as_deref()
+    }
+
+    /// The name of the journey that the call belongs to.
+    pub fn correlation_id(&self) -> Option<&CorrelationId> {
+        self.report()?.correlation_id()
+    }
+
+    /// When to come back, if a layer refused the call and knows.
+    pub fn retry_at(&self) -> Option<Instant> {
+        match &self.kind {
+            ErrorKind::CircuitOpen(open) => Some(open.retry_at()),
+            ErrorKind::Quota(refused) => Some(refused.retry_at()),
+            _ => None,
+        }
+    }
+}
+
+impl<E: StdError + 'static> std::fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+impl<E: StdError + 'static> StdError for Error<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.kind.source()
+    }
+}
+
+// ===== impl ErrorKind =====
+
+/// The errors of the layers, as they lie in one another.
+type Nested<E> =
+    deadline::Error<circuit_breaker::Error<pacing::Error<circuit_breaker::Error<attempt_timeout::Error<E>>>>>;
+
+impl<E> From<Nested<E>> for ErrorKind<E> {
+    fn from(error: Nested<E>) -> Self {
+        let error = match error {
+            LayerError::Layer(elapsed) => return Self::Deadline(elapsed),
+            LayerError::Inner(inner) => inner,
+        };
+        let error = match error {
+            LayerError::Layer(open) => return Self::CircuitOpen(open),
+            LayerError::Inner(inner) => inner,
+        };
+        let error = match error {
+            LayerError::Layer(refused) => return Self::Quota(refused),
+            LayerError::Inner(inner) => inner,
+        };
+        let error = match error {
+            LayerError::Layer(open) => return Self::CircuitOpen(open),
+            LayerError::Inner(inner) => inner,
+        };
+        match error {
+            LayerError::Layer(elapsed) => Self::AttemptTimeout(elapsed),
+            LayerError::Inner(inner) => Self::Client(inner),
+        }
+    }
+}

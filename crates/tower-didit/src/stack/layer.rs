@@ -1,0 +1,241 @@
+use std::{sync::Arc, time::Duration};
+
+use didit_api::{Limits, Routes};
+use tower::Layer;
+
+use super::{DiditService, target::Target};
+use crate::{
+    attempt_timeout::AttemptTimeoutLayer,
+    circuit_breaker::{CircuitBreakerLayer, TripPolicy},
+    correlation::CorrelationLayer,
+    deadline::DeadlineLayer,
+    error::{ConfigError, check_duration},
+    idempotency::IdempotencyLayer,
+    pacing::{PacingBuilder, PacingLayer},
+    random::Randomness,
+    retry::{RetryBuilder, RetryLayer},
+};
+
+/// All layers in the right order; see the [module](super).
+///
+/// Everything that has to be shared is: two services made by one layer, and all their clones, keep one ledger, one set
+/// of circuits and one budget.
+#[derive(Clone, Debug)]
+pub struct DiditLayer {
+    target: Arc<Target>,
+    correlation: CorrelationLayer,
+    idempotency: IdempotencyLayer,
+    deadline: DeadlineLayer,
+    retry: RetryLayer,
+    pacing: PacingLayer,
+    breaker: CircuitBreakerLayer,
+    attempt_timeout: AttemptTimeoutLayer,
+}
+
+impl DiditLayer {
+    /// Where Didit's API lives.
+    pub const BASE_URL: &'static str = "https://verification.didit.me";
+
+    /// Starts from Didit's values; the defaults of each layer are listed where it is.
+    ///
+    /// | setting | default |
+    /// |---|---|
+    /// | API key | none: it has to be given, or [`without_api_key`](DiditBuilder::without_api_key) called |
+    /// | base URL | [`BASE_URL`](Self::BASE_URL) |
+    /// | routes, limits | [`Routes::didit`], [`Limits::didit`] |
+    /// | deadline | 120 s ([`DeadlineLayer::DEFAULT`]) |
+    /// | retry | [`RetryLayer::builder`] |
+    /// | pacing | [`PacingLayer::builder`] |
+    /// | circuit breaker | [`TripPolicy::DIDIT`] |
+    pub fn builder() -> DiditBuilder {
+        DiditBuilder {
+            key: Key::Missing,
+            base_url: Self::BASE_URL.to_owned(),
+            routes: Routes::didit(),
+            deadline: DeadlineLayer::DEFAULT,
+            trip: TripPolicy::DIDIT,
+            retry: RetryLayer::builder(),
+            pacing: PacingLayer::builder(),
+            random: Randomness::new(),
+        }
+    }
+
+    /// The pacing layer, which knows how full each scope is.
+    pub fn pacing(&self) -> &PacingLayer {
+        &self.pacing
+    }
+
+    /// The circuit breaker, which knows the state of each circuit.
+    pub fn circuit_breaker(&self) -> &CircuitBreakerLayer {
+        &self.breaker
+    }
+}
+
+impl<S> Layer<S> for DiditLayer {
+    type Service = DiditService<S>;
+
+    fn layer(&self, client: S) -> Self::Service {
+        let queued = self.breaker.layer(self.attempt_timeout.layer(client));
+        let queued = self.breaker.peek().layer(self.pacing.layer(queued));
+        let call = self.deadline.layer(self.retry.layer(queued));
+        let layers = self.correlation.layer(self.idempotency.layer(call));
+        DiditService { layers, target: Arc::clone(&self.target) }
+    }
+}
+
+/// Configures a [`DiditLayer`]; made by [`DiditLayer::builder`], which lists the defaults.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DiditBuilder {
+    key: Key,
+    base_url: String,
+    routes: Arc<Routes>,
+    deadline: Duration,
+    trip: TripPolicy,
+    retry: RetryBuilder,
+    pacing: PacingBuilder,
+    random: Randomness,
+}
+
+/// What is known about the API key.
+#[derive(Clone)]
+enum Key {
+    Missing,
+    NotOurs,
+    Given(String),
+}
+
+/// Never shows the key.
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "Missing",
+            Self::NotOurs => "NotOurs",
+            Self::Given(_) => "Given(…)",
+        })
+    }
+}
+
+impl DiditBuilder {
+    /// Sends this key as `x-api-key`, unless a request brings its own. It is never logged or shown.
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Key::Given(key.into());
+        self
+    }
+
+    /// Leaves the key to whoever else adds it: the client, or a gateway.
+    pub fn without_api_key(mut self) -> Self {
+        self.key = Key::NotOurs;
+        self
+    }
+
+    /// Sends requests to another host: `http://` or `https://`, with a host and no path.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = url.into();
+        self
+    }
+
+    /// Knows these routes instead of Didit's; all layers read the same table.
+    pub fn routes(mut self, routes: Arc<Routes>) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// Keeps to these limits instead of the newest documented ones.
+    pub fn limits(self, limits: Limits) -> Self {
+        self.pacing(|pacing| pacing.limits(limits))
+    }
+
+    /// Gives every call this long, unless its [`CallOptions`](crate::call::CallOptions) say otherwise.
+    pub fn deadline(mut self, total: Duration) -> Self {
+        self.deadline = total;
+        self
+    }
+
+    /// Changes the retry layer.
+    pub fn retry(mut self, change: impl FnOnce(RetryBuilder) -> RetryBuilder) -> Self {
+        self.retry = change(self.retry);
+        self
+    }
+
+    /// Changes the pacing layer.
+    pub fn pacing(mut self, change: impl FnOnce(PacingBuilder) -> PacingBuilder) -> Self {
+        self.pacing = change(self.pacing);
+        self
+    }
+
+    /// Opens circuits by another policy.
+    pub fn trip_policy(mut self, policy: TripPolicy) -> Self {
+        self.trip = policy;
+        self
+    }
+
+    /// Draws all jitter and identifiers from another source of randomness.
+    pub fn randomness(mut self, random: Randomness) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ApiKey`] for a missing or unusable key, [`ConfigError::BaseUrl`] for a URL that cannot be sent to,
+    /// [`ConfigError::Duration`] for a deadline outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
+    /// [`PacingBuilder::build`] refuse.
+    pub fn build(self) -> Result<DiditLayer, ConfigError> {
+        let Self { key, base_url, routes, deadline, trip, retry, pacing, random } = self;
+        let key = match key {
+            Key::Missing => return Err(ConfigError::ApiKey { problem: "missing" }),
+            Key::NotOurs => None,
+            Key::Given(key) => Some(key),
+        };
+        let deadline = check_duration("deadline", deadline, Duration::from_millis(1), DeadlineLayer::MAX)?;
+        Ok(DiditLayer {
+            target: Arc::new(Target::new(&base_url, key.as_deref())?),
+            correlation: CorrelationLayer::new().routes(Arc::clone(&routes)).randomness(random.clone()),
+            idempotency: IdempotencyLayer::new().randomness(random.clone()),
+            deadline: DeadlineLayer::new(deadline),
+            retry: retry.routes(Arc::clone(&routes)).randomness(random.clone()).build()?,
+            pacing: pacing.routes(Arc::clone(&routes)).build()?,
+            breaker: CircuitBreakerLayer::with_randomness(trip, Arc::clone(&routes), random),
+            attempt_timeout: AttemptTimeoutLayer::new(routes),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> DiditBuilder {
+        DiditLayer::builder().api_key("key")
+    }
+
+    #[test]
+    fn bad_input_is_refused_with_a_typed_error_and_never_a_panic() {
+        let refused = [
+            DiditLayer::builder().build(),
+            DiditLayer::builder().api_key("").build(),
+            builder().api_key("two\nlines").build(),
+            builder().base_url("https:///v3/").build(),
+            builder().deadline(Duration::ZERO).build(),
+            builder().deadline(Duration::MAX).build(),
+            builder().retry(|retry| retry.max_attempts(0)).build(),
+            builder().retry(|retry| retry.longest_wait(Duration::MAX)).build(),
+            builder().pacing(|pacing| pacing.epsilon(Duration::MAX)).build(),
+            builder().routes(Arc::new(Routes::empty())).build(),
+        ];
+        let refused: Vec<_> = refused.into_iter().map(|built| built.unwrap_err().to_string()).collect();
+        assert_eq!(refused[0], "the API key is missing; allowed is visible ASCII, without spaces and line ends");
+        assert_eq!(refused[6], "max_attempts is zero; it must be at least 1");
+        assert!(refused[9].starts_with("the limits count what the route table does not have: "), "{}", refused[9]);
+    }
+
+    #[test]
+    fn the_builder_and_the_layer_show_no_key() {
+        let builder = DiditLayer::builder().api_key("canary-key");
+        assert!(!format!("{builder:?}").contains("canary"));
+        assert!(!format!("{:?}", builder.build().unwrap()).contains("canary"));
+    }
+}

@@ -1,0 +1,114 @@
+//! All layers in the right order, around one client.
+//!
+//! # Why this order
+//!
+//! | from outside in | because |
+//! |---|---|
+//! | [correlation](crate::correlation) | it opens the call: everything below logs under its id |
+//! | [idempotency](crate::idempotency) | all attempts share one key |
+//! | [deadline](crate::deadline) | it bounds everything below, waiting included |
+//! | [retry](crate::retry) | it repeats what is under it |
+//! | [breaker, peek](crate::circuit_breaker) | an open circuit refuses before the call queues for quota |
+//! | [pacing](crate::pacing) | every attempt takes a slot; time in the queue is not time on the wire |
+//! | [breaker, ticket](crate::circuit_breaker) | a call may have queued for a while: admission is decided at dispatch, and a refusal gives the slot back |
+//! | [attempt timeout](crate::attempt_timeout) | wire time only |
+//!
+//! The stack also completes requests: the API key is added, and a URI without a host is sent to the base URL. A request
+//! for another host is refused, because the key would go with it.
+//!
+//! # Example
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{Layer, ServiceExt};
+//! use tower_didit::{DiditLayer, body::ReplayBody};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any `Service<Request<ReplayBody<_>>>` will do; usually a hyper client.
+//! let client = tower::service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
+//!     assert_eq!(request.uri().host(), Some("verification.didit.me"));
+//!     assert!(request.headers().contains_key("x-api-key"));
+//!     Ok::<_, std::io::Error>(Response::new(()))
+//! });
+//!
+//! let didit = DiditLayer::builder().api_key("secret").build()?.layer(client);
+//! let response = didit.oneshot(Request::get("/v3/sessions/").body(Full::default())?).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod future;
+mod layer;
+mod target;
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+use self::target::Target;
+pub use self::{
+    error::{Error, ErrorKind},
+    future::ResponseFuture,
+    layer::{DiditBuilder, DiditLayer},
+    target::ForeignHost,
+};
+use crate::{
+    attempt_timeout::AttemptTimeout,
+    body::ReplayBody,
+    call::current::InCall,
+    circuit_breaker::{CircuitBreaker, CircuitBreakerPeek},
+    correlation::Correlation,
+    deadline::Deadline,
+    idempotency::Idempotency,
+    pacing::Pacing,
+    refusable::Refusable,
+    retry::Retry,
+};
+
+/// The layers from outside in, around the client `S`.
+type Layers<S> = Correlation<Idempotency<Deadline<Retry<Queued<S>>>>>;
+
+/// What one attempt goes through.
+type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTimeout<S>>>>;
+
+/// A client with all layers around it; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct DiditService<S> {
+    layers: Layers<S>,
+    target: Arc<Target>,
+}
+
+impl<S, B, RB> Service<Request<B>> for DiditService<S>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
+    S::Error: std::error::Error + 'static,
+    B: Body + Unpin,
+{
+    type Response = S::Response;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let ready = <Layers<S> as Service<Request<B>>>::poll_ready(&mut self.layers, cx);
+        ready.map_err(|error| Error::new(error.into(), None))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.target.complete(&mut request) {
+            Ok(()) => {
+                ResponseFuture::new(Refusable::passed(InCall::enter(request, |request| self.layers.call(request))))
+            }
+            Err(foreign) => ResponseFuture::new(Refusable::refused(foreign)),
+        }
+    }
+}
