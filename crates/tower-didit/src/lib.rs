@@ -1,4 +1,132 @@
-//! Tower layers that make calls to Didit dependable.
+//! [Tower] layers around calls to [Didit]'s identity verification API: they repeat what may be repeated, send no more
+//! than the quota has room for, leave a failing part of Didit alone, and let every call be followed by one id.
+//!
+//! # Why
+//!
+//! Didit's API is remote, rate limited and billed per check, and a check takes up to two minutes. A client that repeats
+//! every failure pays for some checks twice; one that repeats none loses calls; one that learns of a limit from a 429
+//! has already sent too much, because Didit says how much is left only when it refuses. What is right differs from route
+//! to route, so the layers here decide by a [route table](didit_api::Routes), and all of them read one verdict about
+//! what an attempt came to: [`outcome`].
+//!
+//! # A first program
+//!
+//! The application keeps building `http::Request`s and keeps its client. [`DiditLayer`] puts all layers around it:
+//!
+#![cfg_attr(feature = "full", doc = "```no_run")]
+#![cfg_attr(not(feature = "full"), doc = "```ignore")]
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Empty;
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower::{Layer, ServiceExt};
+//! use tower_didit::DiditLayer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let https = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1().build();
+//! let client = Client::builder(TokioExecutor::new()).build(https);
+//! let didit = DiditLayer::builder().api_key("secret").build()?.layer(client);
+//!
+//! // The host and the key are filled in; clones are cheap and share quota, circuits and budget.
+//! let request = Request::get("/v3/sessions/?limit=5").body(Empty::<Bytes>::new())?;
+//! let response = didit.clone().oneshot(request).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The repository's README has the same as a whole program, and a local Didit to run it against.
+//!
+//! # The order of the layers
+//!
+//! ```text
+//! correlation            opens the call: everything below logs under its id
+//!   idempotency          names the call once: all attempts share the key
+//!     deadline           bounds everything below, waiting included
+//!       retry            repeats what is under it
+//!         breaker, peek    an open circuit refuses before the call queues
+//!           pacing           every attempt takes a slot of each scope that counts it
+//!             breaker, ticket  admission is decided at dispatch, after the queue
+//!               attempt timeout  wire time only
+//!                 the client
+//! ```
+//!
+//! Each layer also stands alone around any HTTP service, and [`tower::ServiceBuilder`] composes them; the outermost is
+//! written first:
+//!
+#![cfg_attr(feature = "full", doc = "```no_run")]
+#![cfg_attr(not(feature = "full"), doc = "```ignore")]
+//! # use bytes::Bytes;
+//! # use http::Request;
+//! # use http_body_util::Full;
+//! use std::time::Duration;
+//! # use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! # use tower::ServiceExt;
+//! use tower::ServiceBuilder;
+//! use tower_didit::{
+//!     attempt_timeout::AttemptTimeoutLayer, circuit_breaker::CircuitBreakerLayer, correlation::CorrelationLayer,
+//!     deadline::DeadlineLayer, idempotency::IdempotencyLayer, pacing::PacingLayer, retry::RetryLayer,
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let https = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1().build();
+//! # let client = Client::builder(TokioExecutor::new()).build(https);
+//! let breaker = CircuitBreakerLayer::didit();
+//! let service = ServiceBuilder::new()
+//!     .layer(CorrelationLayer::new())
+//!     .layer(IdempotencyLayer::new())
+//!     .layer(DeadlineLayer::new(Duration::from_secs(120)))
+//!     .layer(RetryLayer::didit())
+//!     .layer(breaker.peek())
+//!     .layer(PacingLayer::didit())
+//!     .layer(breaker)
+//!     .layer(AttemptTimeoutLayer::didit())
+//!     .service(client);
+//! # let request = Request::post("https://verification.didit.me/v3/aml/").body(Full::<Bytes>::default())?;
+//! # service.oneshot(request).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the caller sees
+//!
+//! - **Responses** are the server's own, 4xx and 5xx included: an answer is never turned into an error.
+//! - **Errors** keep the client's own error type, with its sources intact. A layer that refused a call says when to come
+//!   back, as [`stack::Error::retry_at`] does for the whole stack.
+//! - **One call** asks for something else with [`call::CallOptions`] in its request's extensions, and tells how it went
+//!   in a [`call::CallReport`] in its response's extensions.
+//! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body goes out once
+//!   and is not repeated.
+//! - **Time** is tokio's, so that a test with a paused clock drives every layer.
+//!
+//! # Feature flags
+//!
+//! Nothing is on by default.
+//!
+//! | feature | what it adds | default |
+//! |---|---|---|
+//! | `full` | `stack` and `hyper` | |
+//! | `stack` | [`DiditLayer`]: all layers in the right order | |
+//! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
+//! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
+//! | `correlation` | [`correlation`]: one id for a journey, in and out | |
+//! | `deadline` | [`deadline`]: one time for the whole call | |
+//! | `idempotency` | [`idempotency`]: one key for all attempts | |
+//! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
+//! | `retry` | [`retry`] and [`body`]: repeats what may be repeated | |
+//! | `hyper` | reads the errors of hyper-util's client: a connection that was never made is told from one that broke | |
+//!
+//! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
+//! ambiguous, which is the careful reading, unless the system refused it.
+//!
+//! [Tower]: https://docs.rs/tower
+//! [Didit]: https://docs.didit.me
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What the layers share is used as a whole only when all of them are there.
+#![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 #[macro_use]
 mod macros;
@@ -38,3 +166,8 @@ pub mod stack;
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService};
 pub use self::{error::ConfigError, random::Randomness};
+
+/// Compiles the program of the README.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -6,21 +6,21 @@ use std::{
     time::Duration,
 };
 
-use didit_api::EndpointId;
+use didit_api::{Endpoint, EndpointId};
 use http::{Request, Response, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
-use super::{Attempt, Backoff, Policy, layer::Shared};
+use super::{Attempt, Backoff, Policy, decision::Repetition, layer::Shared};
 use crate::{
     body::{Kept, ReplayBody},
     call::{
         CallOptions, RetryOverride,
         current::{self, InCall},
     },
-    outcome::{Classify, NotSent, Outcome, Refusal},
+    outcome::{Classify, Outcome},
 };
 
 pin_project! {
@@ -73,6 +73,8 @@ pin_project! {
         repeat: Option<Repeat<S>>,
         shared: Arc<Shared<C, P, K>>,
         attempts: u32,
+        // What the last repetition took from the budget.
+        taken: u32,
         endpoint: Option<EndpointId>,
     }
 }
@@ -120,51 +122,7 @@ where
             harmless: wanted == Some(RetryOverride::Harmless),
         });
         let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
-        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, endpoint }
-    }
-}
-
-impl<C, P, K> Shared<C, P, K>
-where
-    P: Policy,
-    K: Backoff,
-{
-    /// How long to wait before repeating, or `None` if the result is to be handed out.
-    fn wait_before_repeating<S>(
-        &self,
-        outcome: Outcome,
-        attempts: u32,
-        repeat: &Repeat<S>,
-        endpoint: Option<EndpointId>,
-        now: Instant,
-    ) -> Option<Duration> {
-        let attempt = Attempt {
-            outcome,
-            endpoint: endpoint.map(|id| self.routes.get(id)),
-            method: &repeat.parts.method,
-            headers: &repeat.parts.headers,
-            body: repeat.body.as_bytes(),
-        };
-        let harmless = repeat.harmless && outcome != Outcome::Answered;
-        if attempts >= self.max_attempts || !(harmless || self.policy.may_repeat(&attempt)) {
-            return None;
-        }
-        let hint = match outcome {
-            Outcome::Refused { retry_after, .. } => retry_after,
-            Outcome::NotSent(NotSent::Local { retry_at }) => retry_at.map(|at| at.saturating_duration_since(now)),
-            _ => None,
-        };
-        let jitter = match outcome {
-            Outcome::Refused { reason: Refusal::Throttled { .. }, .. } => self.throttled.delay(attempts, &self.random),
-            _ => self.backoff.delay(attempts, &self.random),
-        };
-        // NOTE: the hint is a floor, not an alternative: the jitter goes on top, or all clients come back at once.
-        let wait = hint.unwrap_or_default().saturating_add(jitter);
-        let too_long = hint.is_some_and(|hint| hint > self.longest_wait);
-        let end = now.checked_add(wait)?;
-        let too_late = current::deadline().is_some_and(|deadline| end >= deadline);
-        let affordable = || self.budget.as_ref().is_none_or(|budget| budget.withdraw(outcome));
-        (!too_long && !too_late && affordable()).then_some(wait)
+        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint }
     }
 }
 
@@ -189,22 +147,31 @@ where
                     if outcome == Outcome::Answered
                         && let Some(budget) = &this.shared.budget
                     {
-                        budget.deposit();
+                        budget.deposit(*this.taken);
                     }
                     let (Some(repeat), true) = (repeat, outcome != Outcome::Answered) else {
                         return Poll::Ready(result);
                     };
+                    let endpoint = this.endpoint.map(|id| this.shared.routes.get(id));
+                    let seen = Attempt {
+                        outcome,
+                        endpoint,
+                        method: &repeat.parts.method,
+                        headers: &repeat.parts.headers,
+                        body: repeat.body.as_bytes(),
+                    };
                     let (now, attempt) = (Instant::now(), *this.attempts);
-                    let wait = this.shared.wait_before_repeating(outcome, attempt, repeat, *this.endpoint, now);
-                    let endpoint = this.endpoint.map(|id| this.shared.routes.get(id).name());
-                    let outcome = outcome.name();
-                    let Some(wait) = wait else {
+                    let deadline = current::deadline();
+                    let decision = this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    let (outcome, endpoint) = (outcome.name(), endpoint.map(Endpoint::name));
+                    let Some(Repetition { wait, at, taken }) = decision else {
                         tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
                         return Poll::Ready(result);
                     };
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
-                    this.state.set(State::Wait { sleep: sleep_until(now + wait), wait });
+                    *this.taken = taken;
+                    this.state.set(State::Wait { sleep: sleep_until(at), wait });
                 }
                 (StateProjection::Wait { sleep, wait }, _) => {
                     ready!(sleep.poll(cx));

@@ -54,6 +54,7 @@
 
 mod backoff;
 mod budget;
+mod decision;
 mod future;
 mod layer;
 mod policy;

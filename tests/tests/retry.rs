@@ -1,0 +1,249 @@
+//! What is repeated, when, and what the caller gets to see; in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use didit_sandbox::faults::{Fault, Faults, Rule, When};
+use http::{Method, Request, StatusCode, header::RETRY_AFTER};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tests::{Answer, Body, ReadinessProbe, create_session, get, sandbox, to};
+use tokio::time::Instant;
+use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_didit::{
+    Randomness,
+    body::ReplayBody,
+    call::{CallOptions, CallReport, RetryOverride},
+    deadline::DeadlineLayer,
+    idempotency::IdempotencyLayer,
+    outcome::{Outcome, classify_fn, of_error},
+    retry::{Budget, ExponentialBackoff, RetryLayer},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn keyed(mut request: Request<Body>) -> Request<Body> {
+    request.headers_mut().insert("x-api-key", http::HeaderValue::from_static("key"));
+    request
+}
+
+/// How often a call reaches a service that gives these answers.
+async fn attempts(request: Request<Body>, answers: impl IntoIterator<Item = Answer>) -> usize {
+    let probe = ReadinessProbe::new(answers);
+    let _outcome = RetryLayer::didit().layer(probe.clone()).oneshot(request).await;
+    probe.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_answer_is_never_repeated() {
+    for status in [200, 201, 207, 301, 400, 401, 402, 403, 404, 409, 410, 415, 501] {
+        assert_eq!(attempts(get("/v3/sessions/"), [Answer::Status(status, None)]).await, 1, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_failure_of_a_read_is_repeated() {
+    let failures = [
+        Answer::Status(500, None),
+        Answer::Status(502, None),
+        Answer::Status(503, None),
+        Answer::Status(504, None),
+        Answer::Status(503, Some(2)),
+        Answer::Status(429, Some(2)),
+        Answer::Reset,
+        Answer::ConnectionRefused,
+    ];
+    for failure in failures {
+        assert_eq!(attempts(get("/v3/sessions/"), [failure]).await, 2, "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_may_have_been_done_is_repeated_only_under_its_vendor_data() {
+    for failure in [Answer::Reset, Answer::Status(500, None), Answer::Status(504, None)] {
+        assert_eq!(attempts(create_session(None, "anonymous"), [failure]).await, 1, "{failure:?}");
+        assert_eq!(attempts(create_session(Some("user-7"), "named"), [failure]).await, 2, "{failure:?}");
+    }
+    // What was not done may always be repeated.
+    for refusal in [Answer::ConnectionRefused, Answer::Status(429, Some(1)), Answer::Status(503, Some(1))] {
+        assert_eq!(attempts(create_session(None, "anonymous"), [refusal]).await, 2, "{refusal:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_bills_is_sent_once_when_bytes_may_have_left() {
+    let check = || to(Method::POST, "/v3/face-match/");
+    assert_eq!(attempts(check(), [Answer::Reset]).await, 1);
+    assert_eq!(attempts(check(), [Answer::ConnectionRefused]).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_carries_the_same_key_and_the_caller_learns_it() {
+    let faults = Faults::none().with(Rule::new(Fault::WorkThenDrop).on_route("aml").when(When::First(3)));
+    let sandbox = sandbox(1).faults(faults).build().unwrap();
+    let service =
+        ServiceBuilder::new().layer(IdempotencyLayer::new()).layer(RetryLayer::didit()).service(sandbox.clone());
+    let mut request = keyed(to(Method::POST, "/v3/aml/"));
+    *request.body_mut() = Body::from(r#"{"full_name":"Ada Example"}"#);
+    request.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let report = response.extensions().get::<CallReport>().expect("it was repeated");
+    let key = report.idempotency_key().expect("a POST has a key").as_str();
+    let sent: Vec<_> = sandbox.journal().into_iter().map(|entry| entry.idempotency_key).collect();
+    assert_eq!(sent, vec![Some(key.to_owned()); 4]);
+    assert_eq!(sandbox.stats().billed_checks, 1, "done once, answered the fourth time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_hint_is_the_floor_and_jitter_goes_on_top() {
+    let mut waits = Vec::new();
+    for _ in 0..50 {
+        let start = Instant::now();
+        attempts(get("/v3/sessions/"), [Answer::Status(429, Some(7))]).await;
+        waits.push(start.elapsed());
+    }
+    assert!(waits.iter().all(|wait| (7 * SECOND..=12 * SECOND + Duration::from_millis(1)).contains(wait)), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > 8 * SECOND), "all came back at once: {waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_beyond_the_longest_wait_hands_out_the_response_at_once() {
+    let probe = ReadinessProbe::new([Answer::Status(503, Some(91))]);
+    let start = Instant::now();
+    let response = RetryLayer::didit().layer(probe.clone()).oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (503, &"91".parse().unwrap()));
+    assert_eq!((probe.calls(), start.elapsed()), (1, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_would_end_after_the_deadline_is_not_begun() {
+    let probe = ReadinessProbe::new([Answer::Status(503, Some(30))]);
+    let service =
+        ServiceBuilder::new().layer(DeadlineLayer::new(20 * SECOND)).layer(RetryLayer::didit()).service(probe.clone());
+    let start = Instant::now();
+    assert_eq!(service.oneshot(get("/v3/sessions/")).await.unwrap().status(), 503);
+    assert_eq!((probe.calls(), start.elapsed()), (1, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_a_call_that_hangs() {
+    let probe = ReadinessProbe::new([Answer::After(60 * SECOND)]);
+    let service =
+        ServiceBuilder::new().layer(DeadlineLayer::new(20 * SECOND)).layer(RetryLayer::didit()).service(probe.clone());
+    let start = Instant::now();
+    let error = service.oneshot(get("/v3/sessions/")).await.unwrap_err();
+    assert_eq!(error.as_layer().map(tower_didit::deadline::Elapsed::after), Some(20 * SECOND));
+    assert_eq!(start.elapsed(), 20 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_end_and_the_last_real_answer_is_handed_out() {
+    let probe = ReadinessProbe::new([500, 502, 503, 504, 500, 200].map(|status| Answer::Status(status, None)));
+    let response = RetryLayer::didit().layer(probe.clone()).oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!((response.status().as_u16(), probe.calls()), (500, 5));
+    let report = response.extensions().get::<CallReport>().expect("it was repeated");
+    assert_eq!((report.attempts(), report.outcome()), (5, Some(Outcome::Ambiguous)));
+    assert!(!report.backed_off().is_zero());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clients_error_comes_out_as_it_is() {
+    let probe = ReadinessProbe::new([Answer::ConnectionRefused; 5]);
+    let error: io::Error = RetryLayer::didit().layer(probe).oneshot(get("/v3/sessions/")).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_forbid_or_vouch_for_a_repetition() {
+    let mut request = get("/v3/sessions/");
+    request.extensions_mut().insert(CallOptions::new().retry(RetryOverride::Never));
+    assert_eq!(attempts(request, [Answer::Reset]).await, 1);
+    let mut request = to(Method::POST, "/v3/face-match/");
+    request.extensions_mut().insert(CallOptions::new().retry(RetryOverride::Harmless));
+    assert_eq!(attempts(request.clone(), [Answer::Reset]).await, 2);
+    assert_eq!(attempts(request, [Answer::Status(404, None)]).await, 1, "an answer stays an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_inside_another_retry_is_not_retried_again() {
+    let probe = ReadinessProbe::new([Answer::Reset; 100]);
+    let service = ServiceBuilder::new()
+        .layer(RetryLayer::didit())
+        .map_request(|request: Request<ReplayBody<Body>>| request.map(BodyExt::boxed))
+        .layer(RetryLayer::didit())
+        .service(probe.clone());
+    service.oneshot(get("/v3/sessions/")).await.unwrap_err();
+    assert_eq!(probe.calls(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_body_goes_out_once_and_whole() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let service = RetryLayer::didit().layer(tower::service_fn({
+        let received = Arc::clone(&received);
+        move |request: Request<ReplayBody<_>>| {
+            let received = Arc::clone(&received);
+            async move {
+                let body = BodyExt::collect(request.into_body()).await?.to_bytes();
+                received.lock().unwrap().push(body);
+                Err::<http::Response<()>, io::Error>(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+    }));
+    let frames =
+        ["one ", "two ", "three"].map(|text| Ok::<_, io::Error>(Frame::data(Bytes::from_static(text.as_bytes()))));
+    let body = StreamBody::new(tokio_stream::iter(frames));
+    service.oneshot(Request::get("/v3/sessions/").body(body).unwrap()).await.unwrap_err();
+    assert_eq!(*received.lock().unwrap(), ["one two three"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_everything_fails_the_budget_ends_the_repetitions() {
+    let probe = ReadinessProbe::new([Answer::Status(503, None); 10_000]);
+    let layer = RetryLayer::builder().budget(Some(Budget::new(140))).build().unwrap();
+    for _ in 0..100 {
+        let response = layer.layer(probe.clone()).oneshot(get("/v3/sessions/")).await.unwrap();
+        assert_eq!(response.status(), 503);
+    }
+    assert_eq!(probe.calls(), 110, "140 tokens pay for ten repetitions at 14");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_seed_gives_one_run() {
+    let run = || async {
+        let layer = RetryLayer::builder().randomness(Randomness::seeded(5)).build().unwrap();
+        let start = Instant::now();
+        let service = layer.layer(ReadinessProbe::new([Answer::Reset; 4]));
+        service.oneshot(get("/v3/sessions/")).await.unwrap();
+        start.elapsed()
+    };
+    assert_eq!(run().await, run().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_api_brings_its_own_reading() {
+    // Conflicts are transient here, and nothing else is.
+    let classifier = classify_fn(
+        |status: StatusCode, _: &http::HeaderMap| match status {
+            StatusCode::CONFLICT => Outcome::Ambiguous,
+            _ => Outcome::Answered,
+        },
+        |error: &io::Error| of_error(error),
+    );
+    let layer = RetryLayer::builder()
+        .classifier(classifier)
+        .policy(|attempt: &tower_didit::retry::Attempt<'_>| attempt.method == Method::PUT)
+        .backoff(ExponentialBackoff::new(SECOND, SECOND).unwrap())
+        .build()
+        .unwrap();
+    let probe = ReadinessProbe::new([409, 409, 503].map(|status| Answer::Status(status, None)));
+    let response = layer.layer(probe.clone()).oneshot(to(Method::PUT, "/anything")).await.unwrap();
+    assert_eq!((response.status().as_u16(), probe.calls()), (503, 3));
+}
