@@ -29,13 +29,13 @@ fn stack() -> DiditBuilder {
     DiditLayer::builder().api_key("key").randomness(Randomness::seeded(11))
 }
 
-/// One in five attempts fails: half of the failures before the work, half of them after it.
+/// One in ten attempts fails: some before the work, some after it.
 fn unreliable() -> Faults {
     let sometimes = |fault, probability| Rule::new(fault).when(When::Probability(probability));
     Faults::none()
-        .with(sometimes(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 0.06))
-        .with(sometimes(Fault::ResetBeforeWork, 0.06))
-        .with(sometimes(Fault::WorkThenDrop, 0.08))
+        .with(sometimes(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 0.03))
+        .with(sometimes(Fault::ResetBeforeWork, 0.03))
+        .with(sometimes(Fault::WorkThenDrop, 0.04))
 }
 
 #[tokio::test(start_paused = true)]
