@@ -295,7 +295,7 @@ impl Ledger {
     /// The earliest start of a call that joins a class's queue now, and the scope that makes it wait so long.
     ///
     /// Only the calls before it in its own queue are counted, which are all served before it; others may be too, so the
-    /// call may start later, never earlier.
+    /// call may start later. It starts earlier only if a call before it goes away.
     fn predict(&mut self, class: ClassId, now: Instant) -> (Instant, Option<ScopeId>) {
         let Class { set, waiting, .. } = &self.classes[class.0];
         let (set, ahead) = (*set, *waiting);
@@ -392,3 +392,6 @@ impl Class {
 
 /// Who is to be woken once the ledger is unlocked. Allocates only if anybody is.
 pub(super) type Wakers = Vec<Waker>;
+
+#[cfg(test)]
+mod tests;
