@@ -258,3 +258,25 @@ async fn what_nothing_counts_waits_for_nothing() {
     }
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+/// Real threads and real time, because a lost wake-up shows nowhere else; half of the calls are cut off at random.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_wake_up_is_lost_between_threads() {
+    let limits = limits(20, Duration::from_millis(20)).unwrap();
+    let builder = PacingLayer::builder().limits(limits).epsilon(Duration::ZERO).transit(Duration::ZERO);
+    let layer = builder.build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    let calls = (0..2_000_u64).map(|number| {
+        let call = service.clone().oneshot(create_session(None, "threaded"));
+        let patience = if number % 2 == 0 { Duration::from_millis(number % 97) } else { MINUTE };
+        tokio::spawn(tokio::time::timeout(patience, call))
+    });
+    let mut answered = 0;
+    for (number, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+        let result = call.await.unwrap();
+        assert!(number % 2 == 0 || result.is_ok(), "call {number} was forgotten");
+        answered += usize::from(result.is_ok());
+    }
+    assert!(answered >= 1_000);
+    assert_eq!(layer.usage()[0].waiting, 0);
+}

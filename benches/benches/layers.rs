@@ -1,0 +1,101 @@
+//! The cost of each layer and of the stack on a call that succeeds at once: time and allocations.
+//!
+//! `cargo bench -p benches`. Compare rows of one run; times of two runs say little on a shared machine.
+
+use std::time::Duration;
+
+use benches::{Body, Instant, create_session};
+use didit_api::Limits;
+use divan::{AllocProfiler, Bencher, counter::ItemsCount};
+use http::{Request, Response};
+use tokio::runtime::Builder;
+use tower::{Layer, Service, ServiceExt};
+use tower_didit::{
+    DiditLayer, attempt_timeout::AttemptTimeoutLayer, circuit_breaker::CircuitBreakerLayer,
+    correlation::CorrelationLayer, deadline::DeadlineLayer, idempotency::IdempotencyLayer, pacing::PacingLayer,
+    retry::RetryLayer,
+};
+
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// Limits that never make anybody wait: what is measured is the ledger, not the queue.
+fn wide() -> Limits {
+    let documented = Limits::didit();
+    let widened = documented.scopes().iter().cloned().map(|scope| {
+        // A short window keeps the ledger as full as it is under load, and no fuller.
+        scope.with_limit(100_000_000).and_then(|scope| scope.with_window(Duration::from_millis(1)))
+    });
+    widened.flatten().try_fold(Limits::none(), Limits::with).unwrap_or_else(|_| Limits::none())
+}
+
+fn pacing() -> PacingLayer {
+    let builder = PacingLayer::builder().limits(wide()).epsilon(Duration::ZERO).transit(Duration::ZERO);
+    builder.build().unwrap_or_else(|_| PacingLayer::didit())
+}
+
+fn measure<S>(bencher: Bencher<'_, '_>, mut service: S)
+where
+    S: Service<Request<Body>, Response = Response<()>>,
+{
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+    bencher
+        .counter(ItemsCount::new(1_usize))
+        .with_inputs(create_session)
+        .bench_local_values(|request| runtime.block_on(async { service.ready().await.ok()?.call(request).await.ok() }));
+}
+
+#[divan::bench]
+fn a_bare(bencher: Bencher<'_, '_>) {
+    measure(bencher, Instant);
+}
+
+#[divan::bench]
+fn b_correlation(bencher: Bencher<'_, '_>) {
+    measure(bencher, CorrelationLayer::new().layer(Instant));
+}
+
+#[divan::bench]
+fn c_idempotency(bencher: Bencher<'_, '_>) {
+    measure(bencher, IdempotencyLayer::new().layer(Instant));
+}
+
+#[divan::bench]
+fn d_deadline(bencher: Bencher<'_, '_>) {
+    measure(bencher, DeadlineLayer::default().layer(Instant));
+}
+
+#[divan::bench]
+fn e_retry(bencher: Bencher<'_, '_>) {
+    measure(bencher, RetryLayer::didit().layer(Instant));
+}
+
+#[divan::bench]
+fn f_pacing(bencher: Bencher<'_, '_>) {
+    measure(bencher, pacing().layer(Instant));
+}
+
+#[divan::bench]
+fn g_circuit_breaker(bencher: Bencher<'_, '_>) {
+    measure(bencher, CircuitBreakerLayer::didit().layer(Instant));
+}
+
+#[divan::bench]
+fn h_attempt_timeout(bencher: Bencher<'_, '_>) {
+    measure(bencher, AttemptTimeoutLayer::didit().layer(Instant));
+}
+
+#[divan::bench]
+fn i_stack(bencher: Bencher<'_, '_>) {
+    let built = DiditLayer::builder()
+        .api_key("0123456789abcdef")
+        .pacing(|pacing| pacing.limits(wide()).epsilon(Duration::ZERO).transit(Duration::ZERO))
+        .build();
+    if let Ok(layer) = built {
+        measure(bencher, layer.layer(Instant));
+    }
+}
