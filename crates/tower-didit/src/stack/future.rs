@@ -44,7 +44,7 @@ impl<S, B, RB> Future for ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: StdError + 'static,
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
 {
     type Output = Result<Response<RB>, Error<S::Error>>;
 

@@ -92,7 +92,7 @@ impl<S, B, RB> Service<Request<B>> for DiditService<S>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: std::error::Error + 'static,
-    B: Body + Unpin,
+    B: Body + Unpin + 'static,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
