@@ -44,6 +44,6 @@ mod tests {
         let ids: std::collections::HashSet<_> =
             (0..1_000).map(|_| new_id(&random).to_str().unwrap().to_owned()).collect();
         assert_eq!(ids.len(), 1_000);
-        assert!(ids.iter().all(|id| uuid::Uuid::parse_str(id).unwrap().get_version_num() == 7));
+        assert!(ids.iter().all(|id| Uuid::parse_str(id).unwrap().get_version_num() == 7));
     }
 }

@@ -19,6 +19,13 @@
 //! The body counts if it lies in memory as `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`, where it can be read without
 //! being taken. Any other body may stream; its key is made of the rest.
 //!
+//! # Calls that happen once
+//!
+//! A key in a header helps only where the server honours it. With a [store](IdempotencyLayer::store) the layer remembers
+//! which operations were begun and what came of them: calls with one name are held together, an operation that may have
+//! been carried out is [looked up](reconcile) before it is sent again, and what is done is not done twice. That is
+//! [`stored`], a service of its own, so that a stack without a store pays nothing for it.
+//!
 //! # What it protects at Didit
 //!
 //! Didit honours the header on `POST /v3/aml/` and on wallet verification only (its api-errors page). Sending it
@@ -57,6 +64,9 @@ mod hash;
 mod keys;
 mod layer;
 mod payload;
+pub mod reconcile;
+pub mod store;
+pub mod stored;
 
 use std::task::{Context, Poll};
 
@@ -64,7 +74,12 @@ use http::{HeaderName, Request, Response};
 use tower::Service;
 
 use self::keys::Keys;
-pub use self::{future::ResponseFuture, hash::HashSecret, layer::IdempotencyLayer};
+pub use self::{
+    future::ResponseFuture,
+    hash::HashSecret,
+    layer::IdempotencyLayer,
+    stored::{Provenance, Refused, StoredIdempotency, StoredIdempotencyLayer},
+};
 #[cfg(doc)]
 use crate::call::CallOptions;
 pub use crate::call::IdempotencyKey;

@@ -20,6 +20,22 @@ pub(super) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
     (body.is::<Empty<Bytes>>() || body.is::<()>()).then(Bytes::new)
 }
 
+/// A body of the same type with these bytes, if such a body lies in memory.
+pub(super) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
+    let mut made = None;
+    let slot: &mut dyn Any = &mut made;
+    if let Some(full) = slot.downcast_mut::<Option<Full<Bytes>>>() {
+        *full = Some(Full::new(data));
+    } else if let Some(text) = slot.downcast_mut::<Option<String>>() {
+        *text = String::from_utf8(data.into()).ok();
+    } else if let Some(empty) = slot.downcast_mut::<Option<Empty<Bytes>>>() {
+        *empty = data.is_empty().then(Empty::new);
+    } else if let Some(unit) = slot.downcast_mut::<Option<()>>() {
+        *unit = data.is_empty().then_some(());
+    }
+    made
+}
+
 fn whole(mut full: Full<Bytes>) -> Bytes {
     use std::{
         pin::Pin,
@@ -49,6 +65,17 @@ mod tests {
         assert_eq!(in_memory(&Empty::<Bytes>::new()).unwrap(), "");
         assert_eq!(in_memory(&"text".to_owned()).unwrap(), "text");
         assert_eq!(in_memory(&()).unwrap(), "");
+    }
+
+    #[test]
+    fn what_was_read_can_be_made_again() {
+        let data = || Bytes::from_static(b"hello");
+        assert_eq!(in_memory(&of_bytes::<Full<Bytes>>(data()).unwrap()).unwrap(), "hello");
+        assert_eq!(of_bytes::<String>(data()).unwrap(), "hello");
+        assert!(of_bytes::<Empty<Bytes>>(Bytes::new()).is_some() && of_bytes::<Empty<Bytes>>(data()).is_none());
+        assert_eq!(of_bytes::<()>(Bytes::new()), Some(()));
+        assert!(of_bytes::<String>(Bytes::from_static(b"\xff")).is_none());
+        assert!(of_bytes::<http_body_util::combinators::BoxBody<Bytes, std::io::Error>>(data()).is_none());
     }
 
     #[test]

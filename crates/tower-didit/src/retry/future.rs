@@ -143,7 +143,7 @@ where
                 (StateProjection::Attempt { attempt }, repeat) => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
-                    current::with(|call| call.report.outcome = Some(outcome));
+                    current::with(|call| call.attempted(outcome));
                     if outcome == Outcome::Answered
                         && let Some(budget) = &this.shared.budget
                     {
