@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use didit_api::SessionStatus;
+use didit_api::{Limits, SessionStatus};
 use didit_sandbox::{
     Sandbox,
     faults::{Fault, Faults, Rule, When},
@@ -17,6 +17,7 @@ use tests::{Answer, Body, ReadinessProbe, create_session, get, sandbox, to};
 use tokio::{task::yield_now, time::Instant};
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_didit::{
+    DiditLayer, Randomness,
     call::{CallOptions, CallReport, RetryOverride},
     deadline::DeadlineLayer,
     idempotency::{
@@ -26,6 +27,7 @@ use tower_didit::{
     },
     outcome::{NeverSent, Outcome, of_error},
     retry::RetryLayer,
+    stack::ErrorKind,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -433,4 +435,53 @@ async fn two_layers_over_one_store_wait_for_each_other() {
         tokio::join!(service().oneshot(creation(None, "order-7")), service().oneshot(creation(None, "order-7")),);
     assert_eq!(json(one.unwrap()).await, json(other.unwrap()).await);
     assert_eq!(sandbox.stats().sessions_made, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_assembled_stack_named_calls_happen_once_and_refusals_are_flat() {
+    let sometimes = |fault, probability| Rule::new(fault).when(When::Probability(probability));
+    let faults = Faults::none()
+        .with(sometimes(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 0.1))
+        .with(sometimes(Fault::ResetBeforeWork, 0.1))
+        .with(sometimes(Fault::WorkThenDrop, 0.1));
+    let sandbox = sandbox(13)
+        .faults(faults)
+        .latency(Duration::from_millis(20)..=Duration::from_millis(120))
+        .limits(Limits::none())
+        .build()
+        .unwrap();
+    let didit = DiditLayer::builder()
+        .api_key("key")
+        .randomness(Randomness::seeded(13))
+        .limits(Limits::none())
+        // Nothing but the store keeps an operation from being done twice or given up.
+        .retry(|retry| retry.max_attempts(1))
+        .idempotency_store(MemoryStore::new())
+        .build()
+        .unwrap()
+        .layer(sandbox.clone());
+    let operation = |n: usize| {
+        let (didit, sandbox) = (didit.clone(), sandbox.clone());
+        async move {
+            loop {
+                let request = creation(Some(&format!("user-{n}")), &format!("order-{n}"));
+                match didit.clone().oneshot(request).await {
+                    Ok(response) if response.status().is_success() => break,
+                    Err(error) if matches!(error.kind(), ErrorKind::Idempotency(Refused::AlreadyDone { .. })) => break,
+                    _ => approve_all(&sandbox),
+                };
+                // Long enough for a circuit to try again.
+                tokio::time::sleep(SECOND).await;
+            }
+        }
+    };
+    let operations: Vec<_> = (0..200).map(|n| tokio::spawn(operation(n))).collect();
+    for operation in operations {
+        operation.await.unwrap();
+    }
+    let stats = sandbox.stats();
+    assert_eq!((stats.sessions_made, stats.duplicates_by_operation_id), (200, 0), "{stats:?}");
+    let conflict = didit.oneshot(creation(Some("user-2"), "order-1")).await.unwrap_err();
+    assert!(matches!(conflict.kind(), ErrorKind::Idempotency(Refused::Conflict { .. })), "{conflict:?}");
+    assert!(conflict.report().unwrap().idempotency_key().is_some());
 }

@@ -164,7 +164,7 @@ pub mod retry;
 pub mod stack;
 
 #[cfg(feature = "stack")]
-pub use self::stack::{DiditLayer, DiditService};
+pub use self::stack::{DiditLayer, DiditService, StoredDiditService};
 pub use self::{error::ConfigError, random::Randomness};
 
 /// Compiles the program of the README.

@@ -24,11 +24,15 @@ pub struct StoredIdempotencyLayer {
 pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) store: Arc<dyn Store>,
-    pub(super) reconcile: Arc<dyn Reconcile>,
+    /// `None` for Didit's.
+    pub(super) reconcile: Option<Arc<dyn Reconcile>>,
     pub(super) flights: Arc<Flights>,
     pub(super) clock: Clock,
     pub(super) routes: Arc<Routes>,
-    pub(super) wait: Duration,
+    /// The total time of a call that has no deadline of its own.
+    pub(super) total: Duration,
+    /// `None` for the total time.
+    pub(super) wait: Option<Duration>,
     pub(super) lease: Duration,
     pub(super) replay: bool,
     pub(super) operation_as_vendor_data: bool,
@@ -48,11 +52,12 @@ impl IdempotencyLayer {
         let shared = Shared {
             keys: self.keys,
             store: Arc::new(store),
-            reconcile: Arc::new(DiditReconcile::new()),
+            reconcile: None,
             flights: Arc::default(),
             clock: Clock::start(),
             routes: Routes::didit(),
-            wait: StoredIdempotencyLayer::DEFAULT_WAIT,
+            total: StoredIdempotencyLayer::DEFAULT_WAIT,
+            wait: None,
             lease: StoredIdempotencyLayer::DEFAULT_LEASE,
             replay: false,
             operation_as_vendor_data: false,
@@ -80,7 +85,7 @@ impl StoredIdempotencyLayer {
     /// Finds out in another way whether a call was carried out.
     #[must_use]
     pub fn reconcile(self, reconcile: impl Reconcile) -> Self {
-        self.with(|shared| shared.reconcile = Arc::new(reconcile))
+        self.with(|shared| shared.reconcile = Some(Arc::new(reconcile)))
     }
 
     /// Keeps the bodies of answers, and gives them again to later calls with the same key. Off by default, because
@@ -93,7 +98,7 @@ impl StoredIdempotencyLayer {
     /// How long a call waits for another with the same key, unless it has a deadline of its own.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
-        self.with(|shared| shared.wait = wait.min(Self::MAX))
+        self.with(|shared| shared.wait = Some(wait.min(Self::MAX)))
     }
 
     /// How long a call may be in flight before other processes give it up for lost.
@@ -102,10 +107,20 @@ impl StoredIdempotencyLayer {
         self.with(|shared| shared.lease = lease.min(Self::MAX))
     }
 
-    /// Knows these routes, when it fills in `vendor_data`. Reconciliation has [its own](DiditReconcile::routes).
+    /// Knows these routes. A reconciliation that is set has [its own](DiditReconcile::routes).
     #[must_use]
     pub fn routes(self, routes: Arc<Routes>) -> Self {
         self.with(|shared| shared.routes = routes)
+    }
+
+    /// Takes from the stack around it what it was not told.
+    #[cfg(feature = "stack")]
+    pub(crate) fn within(self, routes: Arc<Routes>, random: crate::Randomness, total: Duration) -> Self {
+        self.with(|shared| {
+            shared.routes = routes;
+            shared.keys.random = random;
+            shared.total = total;
+        })
     }
 
     /// Sends the operation id as `vendor_data` with a session creation that has none, so that the session can be found
@@ -115,6 +130,15 @@ impl StoredIdempotencyLayer {
     #[must_use]
     pub fn operation_as_vendor_data(self, fill: bool) -> Self {
         self.with(|shared| shared.operation_as_vendor_data = fill)
+    }
+}
+
+impl Shared {
+    pub(super) fn reconcile(&self) -> Arc<dyn Reconcile> {
+        match &self.reconcile {
+            Some(reconcile) => Arc::clone(reconcile),
+            None => Arc::new(DiditReconcile::new().routes(Arc::clone(&self.routes))),
+        }
     }
 }
 

@@ -114,15 +114,15 @@ impl<S> Run<S> {
     /// Waits until this call leads, or there is an answer.
     async fn take_place<RB: Body>(&mut self) -> Result<Place<RB>, Refused> {
         let Self { shared, named, deadline, .. } = &*self;
-        let wait = deadline.unwrap_or(shared.wait).min(StoredIdempotencyLayer::MAX);
+        let total = deadline.unwrap_or(shared.total);
+        let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
         let give_up = Instant::now() + wait;
         let seat = shared.flights.join(named.key, named.fingerprint)?;
         let turn = timeout_at(give_up, seat.turn()).await.map_err(|_elapsed| Refused::still_running(wait))?;
         if let Some(left) = turn.answer() {
             return Ok(Place::Answered(given_again(left)));
         }
-        let lease =
-            deadline.map_or(shared.lease, |total| shared.lease.max(total.saturating_add(LEASE_BEYOND_DEADLINE)));
+        let lease = shared.lease.max(total.saturating_add(LEASE_BEYOND_DEADLINE));
         let claim = Claim { fingerprint: named.fingerprint, lease: lease.min(StoredIdempotencyLayer::MAX) };
         let lead = |epoch, in_doubt, turn| {
             Lead::new(Arc::clone(&shared.store), shared.clock, named.key, epoch, in_doubt, turn)
@@ -241,7 +241,7 @@ impl<S> Run<S> {
         };
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
         let mut lookups = Lookups::<S, B>::new(self.inner.clone(), uri, headers, &self.shared.keys.header);
-        let verdict = self.shared.reconcile.reconcile(&doubt, &mut lookups).await;
+        let verdict = self.shared.reconcile().reconcile(&doubt, &mut lookups).await;
         tracing::info!(?verdict, "looked up what became of a call");
         verdict
     }
