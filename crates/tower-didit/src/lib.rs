@@ -107,13 +107,14 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack` and `hyper` | |
+//! | `full` | `stack`, `hyper` and `idempotency-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
 //! | `correlation` | [`correlation`]: one id for a journey, in and out | |
 //! | `deadline` | [`deadline`]: one time for the whole call | |
-//! | `idempotency` | [`idempotency`]: one key for all attempts | |
+//! | `idempotency` | [`idempotency`]: one key for all attempts, and stores that let each operation happen once | |
+//! | `idempotency-redb` | [`RedbStore`](idempotency::store::RedbStore): a store that outlives the process | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated | |
 //! | `hyper` | reads the errors of hyper-util's client: a connection that was never made is told from one that broke | |

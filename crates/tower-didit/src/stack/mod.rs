@@ -14,7 +14,7 @@
 //! | [attempt timeout](crate::attempt_timeout) | wire time only |
 //!
 //! With an [idempotency store](DiditBuilder::idempotency_store) the second layer is
-//! [`StoredIdempotency`](crate::idempotency::StoredIdempotency), and the response body is its
+//! [`StoredIdempotency`], and the response body is its
 //! [`AnswerBody`](crate::idempotency::stored::AnswerBody).
 //!
 //! The stack also completes requests: the API key is added, and a URI without a host is sent to the base URL. A request

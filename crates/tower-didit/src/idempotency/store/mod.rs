@@ -35,10 +35,14 @@ mod answer;
 mod codec;
 mod memory;
 mod record;
+#[cfg(feature = "idempotency-redb")]
+mod redb;
 mod time;
 
 use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc};
 
+#[cfg(feature = "idempotency-redb")]
+pub use self::redb::{OpenError, RedbStore};
 pub(super) use self::time::Clock;
 pub use self::{
     answer::{Answer, KeptBody},

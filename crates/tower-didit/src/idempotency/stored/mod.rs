@@ -52,7 +52,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let service = ServiceBuilder::new()
 //!     .layer(IdempotencyLayer::new().store(MemoryStore::new()).replay(true))
-//!     .service_fn(async |_: Request<Full<Bytes>>| Ok::<_, std::io::Error>(Response::new(Full::from("made"))));
+//!     .service_fn(async |_: Request<Full<Bytes>>| Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("made"))));
 //!
 //! let order = |body: &'static str| {
 //!     let options = CallOptions::new().operation_id("order-7".parse()?);
