@@ -33,7 +33,7 @@ use crate::{
 /// The settle time is waited, because neither Didit's list nor a commit that outlived its connection has to be there at
 /// once: Didit does not say how long either takes. Then `GET /v3/sessions/?vendor_data=…&workflow_id=…` is asked, more
 /// than once if nothing shows. A session counts if it was made since the call may have been sent for the first time, by
-/// Didit's own clock (`Date`).
+/// Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back over a restart.
 ///
 /// - If the request's `metadata` has a string `operation_id`, each is asked for its `metadata`, and only the one with the
 ///   same id is the one. So are the three before them, because Didit may have answered with an unfinished session and
@@ -47,6 +47,18 @@ use crate::{
 /// 201 with a JSON body of `session_id`, `session_number`, `status`, `vendor_data`, `workflow_id`, `created_at`, and
 /// what else the look-up shows: `url` (the list's `session_url`) and, if the decision was asked, `metadata`. There is
 /// **no** `session_token` and no `callback`: Didit shows the token in the answer to a creation only.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_didit::idempotency::{IdempotencyLayer, reconcile::DiditReconcile, store::MemoryStore};
+///
+/// // A list that is known to lag by ten seconds.
+/// let reconcile = DiditReconcile::new().timing(Duration::from_secs(10), 3, Duration::from_secs(5))?;
+/// let layer = IdempotencyLayer::new().store(MemoryStore::new()).reconcile(reconcile);
+/// # Ok::<(), tower_didit::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DiditReconcile {
     routes: Arc<Routes>,
@@ -191,7 +203,8 @@ impl Wanted {
         list.workflow_id.clone_from(&self.workflow_id);
         let response = get(lookup, &format!("/v3/sessions/?{}", list.to_query())).await?;
         let server_now = date(&response).unwrap_or(now);
-        let oldest = now.since(since) + DATE_GRAIN;
+        // A clock that was set back does not know how long ago it was.
+        let oldest = if now < since { Duration::MAX } else { now.since(since) + DATE_GRAIN };
         let page: SessionPage = serde_json::from_slice(response.body()).map_err(|_| Undecided::LookupFailed)?;
         let is_candidate = |row: &SessionRow| {
             // A session that does not say when it was made may have been made since.
@@ -265,4 +278,195 @@ fn date(response: &Response<Bytes>) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(date).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp::default().plus(since_epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use http::{HeaderMap, Method, Uri};
+
+    use super::*;
+    use crate::idempotency::reconcile::LookupFailed;
+
+    /// What Didit has: sessions as (id, made so many seconds after the intent, `operation_id` in its metadata).
+    struct Didit {
+        sessions: Vec<(u8, i64, Option<&'static str>)>,
+        date: Option<&'static str>,
+        asked: Vec<String>,
+        failing: HashMap<&'static str, u16>,
+    }
+
+    impl Didit {
+        fn with(sessions: &[(u8, i64, Option<&'static str>)]) -> Self {
+            Self { sessions: sessions.to_vec(), date: None, asked: Vec::new(), failing: HashMap::new() }
+        }
+
+        fn answer(&self, target: &str) -> Value {
+            let id = |number: u8| Uuid::from_bytes([number; 16]).to_string();
+            if target.starts_with("/v3/sessions/") {
+                let row = |(number, made, _): &(u8, i64, _)| {
+                    let second = u64::try_from(10 + made).unwrap();
+                    let created_at = format!("2026-01-31T12:00:{second:02}.500000+00:00");
+                    let url = format!("https://verify.didit.me/session/token{number}");
+                    json!({
+                        "session_id": id(*number), "session_url": url, "status": "In Progress",
+                        "vendor_data": "user 7", "created_at": created_at,
+                    })
+                };
+                return json!({ "count": 1, "results": self.sessions.iter().map(row).collect::<Vec<_>>() });
+            }
+            let session = self.sessions.iter().find(|(number, ..)| target.contains(&id(*number))).unwrap();
+            json!({ "session_id": id(session.0), "status": "In Progress", "metadata": { "operation_id": session.2 } })
+        }
+    }
+
+    impl Lookup for Didit {
+        fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>> {
+            self.asked.push(target.to_owned());
+            let failing = self.failing.iter().find(|(part, _)| target.contains(**part));
+            let mut response = Response::builder().status(failing.map_or(200, |(_, status)| *status));
+            if let Some(date) = self.date {
+                response = response.header("date", date);
+            }
+            let response = response.body(self.answer(target).to_string().into()).unwrap();
+            Box::pin(async move { Ok(response) })
+        }
+    }
+
+    /// An intent of 12:00:10, asked about at 12:00:15.
+    fn doubt(path: &'static str, body: Option<&'static str>) -> Doubt {
+        let at = |text: &str| created_at::parse(text).unwrap();
+        Doubt {
+            method: Method::POST,
+            uri: Uri::from_static(path),
+            headers: HeaderMap::new(),
+            body: body.map(Bytes::from),
+            operation_id: None,
+            since: at("2026-01-31T12:00:10Z"),
+            now: at("2026-01-31T12:00:15Z"),
+        }
+    }
+
+    async fn ask(didit: &mut Didit, operation: Option<&'static str>) -> Verdict {
+        let body = match operation {
+            Some(_) => r#"{"workflow_id":"W","vendor_data":"user 7","metadata":{"operation_id":"op-1"}}"#,
+            None => r#"{"workflow_id":"W","vendor_data":"user 7"}"#,
+        };
+        let doubt = doubt("/v3/session/", Some(body));
+        DiditReconcile::new().reconcile(&doubt, didit).await
+    }
+
+    fn found(verdict: Verdict) -> Value {
+        let Verdict::Found(found) = verdict else { panic!("{verdict:?}") };
+        assert!(!format!("{found:?}").contains("token"));
+        serde_json::from_slice(&found.body).unwrap()
+    }
+
+    fn undecided(verdict: Verdict) -> Undecided {
+        match verdict {
+            Verdict::Undecided(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_only_session_made_since_is_the_one() {
+        let mut didit = Didit::with(&[(2, 1, None), (1, -9, None)]);
+        let body = found(ask(&mut didit, None).await);
+        assert_eq!(body["session_id"], Uuid::from_bytes([2; 16]).to_string());
+        assert_eq!(
+            (body["url"].as_str().unwrap(), body.get("session_token")),
+            ("https://verify.didit.me/session/token2", None)
+        );
+        assert_eq!(didit.asked, ["/v3/sessions/?session_kind=all&limit=50&vendor_data=user%207&workflow_id=W"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_made_since_cannot_be_told_apart_without_a_marker() {
+        let mut didit = Didit::with(&[(3, 2, None), (2, 1, None)]);
+        assert_eq!(undecided(ask(&mut didit, None).await), Undecided::Several { candidates: 2 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_marker_tells_them_apart_and_finds_one_that_was_handed_out_again() {
+        for sessions in [&[(3, 2, Some("op-2")), (2, 1, Some("op-1"))][..], &[(3, -5, None), (2, -9, Some("op-1"))]] {
+            let body = found(ask(&mut Didit::with(sessions), Some("op-1")).await);
+            assert_eq!(body["session_id"], Uuid::from_bytes([2; 16]).to_string(), "{sessions:?}");
+            assert_eq!(body["metadata"]["operation_id"], "op-1");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_made_since_under_another_name_may_have_been_renamed() {
+        let mut didit = Didit::with(&[(2, 1, Some("op-2"))]);
+        assert_eq!(undecided(ask(&mut didit, Some("op-1")).await), Undecided::Renamed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_made_since_is_absent_after_every_look() {
+        for operation in [None, Some("op-1")] {
+            let start = tokio::time::Instant::now();
+            let mut didit = Didit::with(&[(1, -9, Some("op-0"))]);
+            assert!(matches!(ask(&mut didit, operation).await, Verdict::Absent));
+            assert_eq!(didit.asked.iter().filter(|target| target.starts_with("/v3/sessions/")).count(), 3);
+            assert_eq!(start.elapsed().as_secs(), 6);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_servers_clock_says_how_old_a_session_is() {
+        // It is a minute slow: what it made 4 s ago stands there as made before the intent.
+        let mut didit = Didit::with(&[(2, 1, None)]);
+        didit.date = Some("Sat, 31 Jan 2026 11:59:17 GMT");
+        assert!(matches!(ask(&mut didit, None).await, Verdict::Found(_)));
+        // It is a minute fast.
+        didit.date = Some("Sat, 31 Jan 2026 12:01:17 GMT");
+        assert!(matches!(ask(&mut didit, None).await, Verdict::Absent));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_up_that_fails_decides_nothing() {
+        for part in ["/v3/sessions/", "/decision/"] {
+            let mut didit = Didit::with(&[(2, 1, Some("op-1"))]);
+            didit.failing.insert(part, 403);
+            assert_eq!(undecided(ask(&mut didit, Some("op-1")).await), Undecided::LookupFailed, "{part}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_calls_are_decided_by_their_class() {
+        let mut didit = Didit::with(&[]);
+        let reconcile = DiditReconcile::new();
+        for path in ["/v3/aml/", "/v3/transactions/"] {
+            let verdict = reconcile.reconcile(&doubt(path, None), &mut didit).await;
+            assert!(matches!(verdict, Verdict::Harmless), "{path}: {verdict:?}");
+        }
+        let mut old = doubt("/v3/aml/", None);
+        old.now = old.since.plus(DiditReconcile::KEY_KEPT);
+        assert_eq!(undecided(reconcile.reconcile(&old, &mut didit).await), Undecided::TooOld);
+        let cases = [
+            ("/v3/face-match/", Some("{}"), Undecided::NoTrace),
+            ("/unknown/", Some("{}"), Undecided::NoTrace),
+            ("/v3/session/", None, Undecided::NoBody),
+            ("/v3/session/", Some(r#"{"workflow_id":"W"}"#), Undecided::NoTrace),
+            ("/v3/session/", Some(r#"{"vendor_data":""}"#), Undecided::NoTrace),
+            ("/v3/session/", Some("not json"), Undecided::NoTrace),
+        ];
+        for (path, body, why) in cases {
+            let verdict = reconcile.reconcile(&doubt(path, body), &mut didit).await;
+            assert_eq!(undecided(verdict), why, "{path} {body:?}");
+        }
+        assert!(didit.asked.is_empty());
+    }
+
+    #[test]
+    fn waits_out_of_range_are_refused() {
+        let hour = Duration::from_secs(3_600);
+        let reconcile = DiditReconcile::new;
+        assert!(matches!(reconcile().timing(hour, 0, hour), Err(ConfigError::Zero { .. })));
+        assert!(matches!(reconcile().timing(hour * 2, 1, hour), Err(ConfigError::Duration { .. })));
+        assert!(matches!(reconcile().timing(hour, 1, hour * 2), Err(ConfigError::Duration { .. })));
+        assert!(reconcile().timing(Duration::ZERO, 1, Duration::ZERO).is_ok());
+    }
 }

@@ -16,7 +16,35 @@
 //! | [`Harmless`](Verdict::Harmless) | sends a call that was found in doubt; one that ended in doubt is left to the next |
 //! | [`Undecided`](Verdict::Undecided) | sends nothing: hands out the last real result, or refuses |
 //!
-//! [`DiditReconcile`] is the one for Didit. The look-ups go through everything below the layer: they are paced, timed and
+//! # Example
+//!
+//! [`DiditReconcile`] is the one for Didit. Another API brings its own:
+//!
+//! ```
+//! use http::StatusCode;
+//! use tower_didit::idempotency::reconcile::{Doubt, Found, Lookup, LookupFuture, Reconcile, Undecided, Verdict};
+//!
+//! /// Orders can be asked for by the key they were made with.
+//! #[derive(Debug)]
+//! struct Orders;
+//!
+//! impl Reconcile for Orders {
+//!     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict> {
+//!         Box::pin(async move {
+//!             let Some(operation) = &doubt.operation_id else { return Verdict::Undecided(Undecided::NoTrace) };
+//!             match lookup.get(&format!("/orders/{operation}")).await {
+//!                 Ok(order) if order.status() == StatusCode::OK => {
+//!                     Verdict::Found(Found::new(StatusCode::CREATED, None, order.into_body()))
+//!                 }
+//!                 Ok(order) if order.status() == StatusCode::NOT_FOUND => Verdict::Absent,
+//!                 _ => Verdict::Undecided(Undecided::LookupFailed),
+//!             }
+//!         })
+//!     }
+//! }
+//! ```
+//!
+//! The look-ups go through everything below the layer: they are paced, timed and
 //! repeated like any other call.
 
 mod created_at;

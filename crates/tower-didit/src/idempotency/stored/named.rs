@@ -38,7 +38,11 @@ impl Named {
         let own_key = own_header || options.is_some_and(|options| options.idempotency_key.is_some());
         let operation_id = options.and_then(|options| options.operation_id.clone());
         let key = shared.keys.stamp(request);
-        let named = key.as_ref().and_then(|key| Self::read(shared, request, key, own_key, operation_id));
+        // Reading changes nothing, so there is nothing to remember.
+        let named = key
+            .as_ref()
+            .filter(|_| !request.method().is_safe())
+            .and_then(|key| Self::read(shared, request, key, own_key, operation_id));
         (key, named)
     }
 
