@@ -24,6 +24,7 @@ use tower_didit::{
         IdempotencyLayer, Provenance, Refused, StoredIdempotencyLayer,
         reconcile::Undecided,
         store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreError, StoreFuture, Timestamp},
+        stored::Error,
     },
     outcome::{NeverSent, Outcome, of_error},
     retry::RetryLayer,
@@ -57,9 +58,7 @@ async fn json<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>)
 }
 
 /// Why a call was not sent, with the proof that everybody reads it so.
-fn refused<T: std::fmt::Debug, E: StdError + 'static>(
-    result: Result<T, tower_didit::idempotency::stored::Error<E>>,
-) -> Refused {
+fn refused<T: std::fmt::Debug, E: StdError + 'static>(result: Result<T, Error<E>>) -> Refused {
     let error = result.unwrap_err();
     assert!(matches!(of_error(&error), Outcome::NotSent(_)), "{error:?}");
     let mut last: &dyn StdError = &error;
@@ -258,6 +257,32 @@ async fn refusals_failures_and_rejections_are_never_given_again() {
     }
     let last = service.oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))).await.unwrap();
     assert_eq!((last.status().as_u16(), probe.calls()), (200, answers.len() + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_goes_to_those_who_waited_for_it_and_a_failure_does_not() {
+    for (status, requests) in [(400, 1), (403, 1), (501, 3), (429, 3)] {
+        // The first answer comes late, so that the others wait for it.
+        let answers = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let inner = tower::service_fn({
+            let answers = std::sync::Arc::clone(&answers);
+            move |_: Request<Body>| {
+                answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                async move {
+                    tokio::time::sleep(SECOND).await;
+                    Response::builder().status(status).body(Body::from("no")).map_err(std::io::Error::other)
+                }
+            }
+        });
+        let service = layer().layer(inner);
+        let call = || tokio::spawn(service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))));
+        for call in [call(), call(), call()] {
+            let response = call.await.unwrap().unwrap();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
+        }
+        assert_eq!(answers.load(std::sync::atomic::Ordering::Relaxed), requests, "{status}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -484,4 +509,59 @@ async fn in_the_assembled_stack_named_calls_happen_once_and_refusals_are_flat() 
     let conflict = didit.oneshot(creation(Some("user-2"), "order-1")).await.unwrap_err();
     assert!(matches!(conflict.kind(), ErrorKind::Idempotency(Refused::Conflict { .. })), "{conflict:?}");
     assert!(conflict.report().unwrap().idempotency_key().is_some());
+}
+
+/// Many callers of few operations, who give up at random moments, over a server that loses what it did.
+#[tokio::test(start_paused = true)]
+async fn whoever_gives_up_whenever_every_operation_is_done_once_and_nobody_waits_for_ever() {
+    for seed in 0..20 {
+        let sometimes =
+            |fault, probability| Rule::new(fault).on_route("session-create").when(When::Probability(probability));
+        let faults = Faults::none()
+            .with(sometimes(Fault::ResetBeforeWork, 0.1))
+            .with(sometimes(Fault::WorkThenDrop, 0.2))
+            .with(sometimes(Fault::Delay(3 * SECOND), 0.2));
+        let sandbox = sandbox(seed)
+            .faults(faults)
+            .latency(Duration::from_millis(20)..=Duration::from_millis(500))
+            .limits(Limits::none())
+            .build()
+            .unwrap();
+        let random = Randomness::seeded(seed);
+        let service = layer().layer(sandbox.clone());
+        let approving = tokio::spawn({
+            let sandbox = sandbox.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    approve_all(&sandbox);
+                }
+            }
+        });
+        let mut callers = Vec::new();
+        for number in 0..100 {
+            let (n, patience) = (number % 10, SECOND.mul_f64(10.0 * random.unit()));
+            let request = creation(Some(&format!("user-{n}")), &format!("order-{n}"));
+            callers.push(tokio::spawn(tokio::time::timeout(patience, service.clone().oneshot(request))));
+            tokio::time::sleep(SECOND.mul_f64(0.1 * random.unit())).await;
+        }
+        for caller in callers {
+            let _ = caller.await.unwrap();
+        }
+        // Those who come last have all the time in the world, and patience with the server.
+        for n in 0..10 {
+            loop {
+                let last = service.clone().oneshot(creation(Some(&format!("user-{n}")), &format!("order-{n}"))).await;
+                match last {
+                    Ok(response) if response.status().is_success() => break,
+                    Err(Error::Layer(Refused::AlreadyDone { .. })) => break,
+                    Err(Error::Inner(_lost)) => {}
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+        }
+        approving.abort();
+        let stats = sandbox.stats();
+        assert_eq!((stats.sessions_made, stats.duplicates_by_operation_id), (10, 0), "seed {seed}: {stats:?}");
+    }
 }

@@ -31,8 +31,10 @@ impl Lead {
     /// Writes down what the call came to.
     ///
     /// A store that fails here changes nothing about the answer, which is real: it is logged, and what the store still
-    /// has for in flight is looked up the next time.
+    /// has for in flight is looked up by the first call after its lease.
     pub(super) async fn settle(mut self, settlement: Settlement) -> Option<Turn> {
+        // If this is dropped before the store has taken it over, what was done must not be taken for undone.
+        self.in_doubt = matches!(settlement, Settlement::Done(_) | Settlement::Unknown);
         let settled = self.store.settle(self.key, self.epoch, settlement, self.clock.now());
         if let Err(error) = settled.await {
             tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");

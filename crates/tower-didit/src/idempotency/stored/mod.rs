@@ -18,11 +18,11 @@
 //!
 //! # What counts as done
 //!
-//! A success, with its whole body read: its id is what a later call needs. A rejection (3xx, 4xx, 501) did nothing, and
-//! the next call may find its reason gone (no credits, a wrong key), so it is handed out and forgotten, like an attempt that
-//! was never sent. A 429 or 503 of a server that did nothing keeps the key, and is never given again. Everything else
-//! (5xx, a timeout, a broken connection, a broken body) is in doubt, and so is any call of which the
-//! [retry layer](crate::retry) made an attempt that was: it is looked up at once.
+//! A success, with its whole body read: its id is what a later call needs. A rejection (3xx, 4xx) did nothing, and the
+//! next call may find its reason gone (no credits, a wrong key), so it goes to those who waited for it and is then
+//! forgotten, like an attempt that was never sent. A 429 or 503 of a server that did nothing keeps the key, and is never
+//! given to another call. Everything else (5xx, a timeout, a broken connection, a success whose body breaks off) is in
+//! doubt, and so is any call of which the [retry layer](crate::retry) made an attempt that was: it is looked up at once.
 //!
 //! # Why an error and not an empty answer
 //!
@@ -36,6 +36,13 @@
 //! The layer stands above the [deadline](crate::deadline), so that a leader's time does not run out for those who wait
 //! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). A look-up has
 //! time of its own, on top of the call's.
+//!
+//! # Bounds
+//!
+//! Look-ups, and what is sent again, are made here, so the request's body type has to have a default, and nothing is sent
+//! again by this layer unless the body lies in memory (see the [module above](super)). The layers below have to run in the
+//! task of the call, which all of this crate's do: what attempts came to is not seen through a service that hands requests
+//! to another task.
 //!
 //! # Example
 //!

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, header, request::Parts};
+use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
@@ -52,7 +52,7 @@ enum Place<RB: Body> {
 struct Came<RB: Body, E> {
     result: Result<Response<AnswerBody<RB>>, E>,
     outcome: Outcome,
-    /// The body of a success, if all of it came.
+    /// The body of an answer that may be shared, if all of it came.
     whole: Option<Bytes>,
 }
 
@@ -161,10 +161,10 @@ impl<S> Run<S> {
         });
         let mut outcome = DiditClassifier.of(&result);
         let (result, whole) = match result {
-            Ok(response) if outcome == Outcome::Answered && response.status().is_success() => {
+            Ok(response) if outcome == Outcome::Answered && is_shared(response.status()) => {
                 let (parts, body) = response.into_parts();
                 let read = read(body).await;
-                if read.broken {
+                if read.broken && parts.status.is_success() {
                     // It was done, and what was made is not known.
                     outcome = Outcome::Ambiguous;
                 }
@@ -173,7 +173,7 @@ impl<S> Run<S> {
             Ok(response) => (Ok(response.map(AnswerBody::streaming)), None),
             Err(error) => (Err(error), None),
         };
-        lead.in_doubt = doubted_before || doubted_below.unwrap_or_default();
+        lead.in_doubt = doubted_before || doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
         Ok(Came { result, outcome, whole })
     }
 
@@ -183,29 +183,33 @@ impl<S> Run<S> {
         lead: Lead,
         came: Came<RB, E>,
     ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
-        let response = match came.result {
-            Ok(response) if came.outcome == Outcome::Answered && response.status().is_success() => response,
-            result => {
-                // A rejection is an answer too, but nothing was done: the next call may find the fault mended.
-                let settlement = Settlement::of(came.outcome, lead.in_doubt);
-                let rejected = if lead.in_doubt { Settlement::Unknown } else { Settlement::Forget };
-                lead.settle(settlement.unwrap_or(rejected)).await;
-                return result.map_err(Error::Inner);
+        let settlement = match (&came.result, Settlement::of(came.outcome, lead.in_doubt)) {
+            (_, Some(settlement)) => settlement,
+            (Ok(response), None) if response.status().is_success() => {
+                Settlement::Done(self.kept(response, came.whole.as_ref()))
             }
+            // A rejection is an answer too, but nothing was done: the next call may find its reason gone.
+            (_, None) if lead.in_doubt => Settlement::Unknown,
+            (_, None) => Settlement::Forget,
         };
-        let mut answer = Answer::new(response.status());
-        if let Some(whole) = &came.whole {
-            answer = answer.with_id_of(whole);
-            if self.shared.replay {
-                answer = answer.with_body(response.headers().get(header::CONTENT_TYPE).cloned(), whole.clone());
-            }
-        }
-        let turn = lead.settle(Settlement::Done(answer)).await;
-        if let (Some(turn), Some(data)) = (turn, came.whole) {
+        let turn = lead.settle(settlement).await;
+        // Whoever waited asked for the same at the same time, so a rejection is theirs too.
+        if let (Some(turn), Ok(response), Some(data)) = (turn, &came.result, came.whole) {
             let (status, headers) = (response.status(), response.headers().clone());
             turn.leave(Left { status, headers, data, provenance: Provenance::Coalesced });
         }
-        Ok(response)
+        came.result.map_err(Error::Inner)
+    }
+
+    /// What the store keeps of a success.
+    fn kept<RB: Body>(&self, response: &Response<AnswerBody<RB>>, whole: Option<&Bytes>) -> Answer {
+        let answer = Answer::new(response.status());
+        let Some(whole) = whole else { return answer };
+        let answer = answer.with_id_of(whole);
+        if !self.shared.replay {
+            return answer;
+        }
+        answer.with_body(response.headers().get(header::CONTENT_TYPE).cloned(), whole.clone())
     }
 
     /// Answers with what a look-up found.
@@ -251,8 +255,14 @@ impl<RB: Body, E> Came<RB, E> {
     /// Whether the call may have been carried out although nothing says so.
     fn is_in_doubt(&self, lead: &Lead) -> bool {
         let succeeded = self.result.as_ref().is_ok_and(|response| response.status().is_success());
-        self.outcome == Outcome::Ambiguous || (lead.in_doubt && !succeeded)
+        lead.in_doubt && (self.outcome == Outcome::Ambiguous || !succeeded)
     }
+}
+
+/// Whether an answer is given to those who wait for it as well: not a server's failure, and not a 429, which says
+/// something about how much was asked and nothing about what.
+fn is_shared(status: StatusCode) -> bool {
+    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// An answer that was left by a call with the same key.
