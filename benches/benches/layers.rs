@@ -11,8 +11,14 @@ use http::{Request, Response};
 use tokio::runtime::Builder;
 use tower::{Layer, Service, ServiceExt};
 use tower_didit::{
-    DiditLayer, attempt_timeout::AttemptTimeoutLayer, circuit_breaker::CircuitBreakerLayer,
-    correlation::CorrelationLayer, deadline::DeadlineLayer, idempotency::IdempotencyLayer, pacing::PacingLayer,
+    DiditLayer,
+    attempt_timeout::AttemptTimeoutLayer,
+    call::CallOptions,
+    circuit_breaker::CircuitBreakerLayer,
+    correlation::CorrelationLayer,
+    deadline::DeadlineLayer,
+    idempotency::{IdempotencyLayer, store::MemoryStore},
+    pacing::PacingLayer,
     retry::RetryLayer,
 };
 
@@ -38,15 +44,35 @@ fn pacing() -> PacingLayer {
     builder.build().unwrap_or_else(|_| PacingLayer::didit())
 }
 
-fn measure<S>(bencher: Bencher<'_, '_>, mut service: S)
+fn measure<S>(bencher: Bencher<'_, '_>, service: S)
 where
     S: Service<Request<Body>, Response = Response<()>>,
+{
+    measure_with(bencher, service, create_session);
+}
+
+fn measure_with<S, RB>(bencher: Bencher<'_, '_>, mut service: S, request: impl FnMut() -> Request<Body>)
+where
+    S: Service<Request<Body>, Response = Response<RB>>,
 {
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
     bencher
         .counter(ItemsCount::new(1_usize))
-        .with_inputs(create_session)
+        .with_inputs(request)
         .bench_local_values(|request| runtime.block_on(async { service.ready().await.ok()?.call(request).await.ok() }));
+}
+
+/// Session creations of one operation after the other.
+fn named() -> impl FnMut() -> Request<Body> {
+    let mut number = 0_u64;
+    move || {
+        number += 1;
+        let mut request = create_session();
+        if let Ok(id) = format!("operation-{number}").parse() {
+            request.extensions_mut().insert(CallOptions::new().operation_id(id));
+        }
+        request
+    }
 }
 
 #[divan::bench]
@@ -62,6 +88,20 @@ fn b_correlation(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn c_idempotency(bencher: Bencher<'_, '_>) {
     measure(bencher, IdempotencyLayer::new().layer(Instant));
+}
+
+/// The key is made of an operation id and the call.
+#[divan::bench]
+fn c_idempotency_named(bencher: Bencher<'_, '_>) {
+    measure_with(bencher, IdempotencyLayer::new().layer(Instant), named());
+}
+
+/// Every operation is claimed and settled in a store in memory.
+#[divan::bench]
+fn c_idempotency_stored(bencher: Bencher<'_, '_>) {
+    let instant =
+        ServiceExt::<Request<Body>>::map_response(Instant, |response: Response<()>| response.map(|()| Body::default()));
+    measure_with(bencher, IdempotencyLayer::new().store(MemoryStore::new()).layer(instant), named());
 }
 
 #[divan::bench]

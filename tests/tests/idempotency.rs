@@ -23,7 +23,9 @@ use tower_didit::{
     idempotency::{
         IdempotencyLayer, Provenance, Refused, StoredIdempotencyLayer,
         reconcile::Undecided,
-        store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreError, StoreFuture, Timestamp},
+        store::{
+            Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreError, StoreFuture, Timestamp,
+        },
         stored::Error,
     },
     outcome::{NeverSent, Outcome, of_error},
@@ -563,5 +565,22 @@ async fn whoever_gives_up_whenever_every_operation_is_done_once_and_nobody_waits
         approving.abort();
         let stats = sandbox.stats();
         assert_eq!((stats.sessions_made, stats.duplicates_by_operation_id), (10, 0), "seed {seed}: {stats:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_a_file_holds_nothing_personal_and_no_secret() {
+    let path = std::env::temp_dir().join(format!("tower-didit-canary-{}.redb", std::process::id()));
+    let store = RedbStore::open(&path).await.unwrap();
+    let service = IdempotencyLayer::new().store(store).layer(sandbox(14).build().unwrap());
+    let made = service.clone().oneshot(creation(Some("canary-person"), "canary-operation")).await.unwrap();
+    let made = json(made).await;
+    drop(service);
+    let file = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let holds = |text: &str| file.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+    for secret in ["canary", made["session_token"].as_str().unwrap(), made["session_id"].as_str().unwrap()] {
+        // The session's id is there as 16 bytes, and not as text.
+        assert!(!holds(secret), "{secret}");
     }
 }

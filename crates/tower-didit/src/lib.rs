@@ -97,6 +97,8 @@
 //!   back, as [`stack::Error::retry_at`] does for the whole stack.
 //! - **One call** asks for something else with [`call::CallOptions`] in its request's extensions, and tells how it went
 //!   in a [`call::CallReport`] in its response's extensions.
+//! - **One business operation** that is named with [`call::CallOptions::operation_id`] has one idempotency key in every
+//!   process, and with a [store](idempotency::stored) it happens once, restarts included.
 //! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body goes out once
 //!   and is not repeated.
 //! - **Time** is tokio's, so that a test with a paused clock drives every layer.

@@ -60,8 +60,8 @@ pub use self::didit::DiditReconcile;
 use super::store::Timestamp;
 use crate::call::OperationId;
 
-/// A call of which it is not known whether it was carried out.
-#[derive(Clone, Debug)]
+/// A call of which it is not known whether it was carried out. `Debug` shows neither headers nor body nor query.
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Doubt {
     /// Its method.
@@ -78,6 +78,18 @@ pub struct Doubt {
     pub since: Timestamp,
     /// Now.
     pub now: Timestamp,
+}
+
+impl fmt::Debug for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doubt")
+            .field("method", &self.method)
+            .field("path", &self.uri.path())
+            .field("operation_id", &self.operation_id)
+            .field("since", &self.since)
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is known after looking.
@@ -173,4 +185,27 @@ pub struct LookupFailed;
 pub trait Reconcile: fmt::Debug + Send + Sync + 'static {
     /// Looks, waits if that helps, looks again, and decides.
     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict>;
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret_and_nothing_personal() {
+        let doubt = Doubt {
+            method: Method::POST,
+            uri: Uri::from_static("/v3/session/?canary=1"),
+            headers: HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("canary"))]),
+            body: Some(Bytes::from_static(b"canary")),
+            operation_id: None,
+            since: Timestamp::default(),
+            now: Timestamp::default(),
+        };
+        assert!(!format!("{doubt:?}").contains("canary"));
+        let found = Found::new(StatusCode::OK, None, Bytes::from_static(b"canary"));
+        assert!(!format!("{:?}", Verdict::Found(found)).contains("canary"));
+    }
 }

@@ -13,11 +13,10 @@ use super::{Provenance, Refused};
 use crate::idempotency::store::{Fingerprint, Key};
 
 /// All keys that calls are under way for.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
 
 /// What the calls with one key share.
-#[derive(Debug)]
 struct Flight {
     fingerprint: Fingerprint,
     // One permit: who holds it leads. Tokio hands it on in order, and from a waiter that is dropped to the next.
@@ -26,7 +25,7 @@ struct Flight {
 }
 
 /// A whole answer, for those who waited for it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Left {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -35,7 +34,6 @@ pub(super) struct Left {
 }
 
 /// A call's part in a flight. The flight ends with its last one.
-#[derive(Debug)]
 pub(super) struct Seat {
     flights: Arc<Flights>,
     key: Key,
@@ -43,7 +41,6 @@ pub(super) struct Seat {
 }
 
 /// The lead. Dropped, it goes to the next in the queue.
-#[derive(Debug)]
 pub(super) struct Turn {
     // NOTE: dropped before the seat, so that whoever it goes to still finds the flight.
     _permit: OwnedSemaphorePermit,

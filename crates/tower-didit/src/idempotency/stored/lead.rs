@@ -11,7 +11,6 @@ use super::flight::Turn;
 use crate::idempotency::store::{Clock, Epoch, Key, Settlement, Store};
 
 /// A granted claim. If the call is dropped on the way, it is settled all the same, and only then is the lead passed on.
-#[derive(Debug)]
 pub(super) struct Lead {
     store: Arc<dyn Store>,
     clock: Clock,
