@@ -125,8 +125,6 @@
 //! [Didit]: https://docs.didit.me
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// What the layers share is used as a whole only when all of them are there.
-#![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 #[macro_use]
 mod macros;
