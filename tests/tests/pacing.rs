@@ -280,3 +280,20 @@ async fn no_wake_up_is_lost_between_threads() {
     assert!(answered >= 1_000);
     assert_eq!(layer.usage()[0].waiting, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_that_nobody_polls_holds_up_no_other() {
+    let layer = PacingLayer::builder().limits(limits(2, MINUTE).unwrap()).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    for _ in 0..2 {
+        service.clone().oneshot(create_session(None, "first")).await.unwrap();
+    }
+    let start = Instant::now();
+    // First in line, polled once, and then left alone, as a buffered stream does whose reader is busy.
+    let mut forgotten = tokio_test::task::spawn(service.clone().oneshot(create_session(None, "forgotten")));
+    assert!(forgotten.poll().is_pending());
+    service.oneshot(create_session(None, "behind it")).await.unwrap();
+    assert!(start.elapsed() <= 63 * SECOND, "{:?}", start.elapsed());
+    // It was served as well, and only has to be asked.
+    assert!(forgotten.await.is_ok());
+}

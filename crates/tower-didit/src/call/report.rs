@@ -13,6 +13,7 @@ pub struct CallReport {
     pub(crate) correlation_id: Option<CorrelationId>,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) attempts: u32,
+    pub(crate) held_back: u32,
     pub(crate) queued: Duration,
     pub(crate) backed_off: Duration,
     pub(crate) outcome: Option<Outcome>,
@@ -32,6 +33,11 @@ impl CallReport {
     /// How many attempts were made, those included that a lower layer held back. 0 without the retry layer.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How many of the attempts a lower layer held back: by an open circuit, or for lack of quota in time.
+    pub fn held_back(&self) -> u32 {
+        self.held_back
     }
 
     /// How long attempts waited for quota, in total.

@@ -60,11 +60,14 @@ pub(super) enum Asked {
 pub(super) enum Turn {
     /// It has its slots.
     Granted,
-    /// It is the first of its queue, and must look again at this instant: nobody else keeps the time.
-    First { look_again: Instant },
-    /// Others are before it; the one whose turn ends wakes it.
-    Behind,
+    /// It must look again at this instant, unless it is woken before.
+    Waiting { look_again: Instant },
 }
+
+/// How long after its predicted start a waiter looks by itself. It is usually woken before that by the one ahead of it;
+/// but that one's task may not be polling it (a stream that is not being read, a branch of a `select!`), and must not
+/// hold up everybody behind it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -139,7 +142,7 @@ impl Ledger {
         if self.classes[class.0].waiting == 0 && self.try_take(class, now) {
             return Asked::Granted;
         }
-        let (earliest, scope) = self.predict(class, now);
+        let (earliest, scope) = self.predict(class, self.classes[class.0].waiting, now);
         if let (Some(deadline), Some(scope)) = (deadline, scope)
             && earliest > deadline
         {
@@ -156,15 +159,16 @@ impl Ledger {
     /// Looks whether a waiter's turn has come.
     pub(super) fn look(&mut self, waiter: WaiterId, waker: &Waker, now: Instant, wake: &mut Wakers) -> Turn {
         self.dispatch(now, wake);
-        let look_again = self.next_look(waiter.class, now);
-        let class = &mut self.classes[waiter.class.0];
-        let first = class.queue.front().map(|first| first.number);
-        // Queues are served strictly in order: what is before the first is granted.
-        let Some(index) = class.position(waiter.number) else { return Turn::Granted };
-        if let Some(entry) = class.queue.get_mut(index) {
+        // Queues are served strictly in order: who is not in it any more was served.
+        let Some(index) = self.classes[waiter.class.0].position(waiter.number) else { return Turn::Granted };
+        let look_again = match index {
+            0 => self.next_look(waiter.class, now),
+            ahead => self.predict(waiter.class, ahead, now).0 + PATIENCE,
+        };
+        if let Some(entry) = self.classes[waiter.class.0].queue.get_mut(index) {
             entry.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
         }
-        if first == Some(waiter.number) { Turn::First { look_again } } else { Turn::Behind }
+        Turn::Waiting { look_again }
     }
 
     /// Leaves a queue. True if the waiter had its slots already, which must then be released.
@@ -292,14 +296,12 @@ impl Ledger {
         self.ready_at(class, now).unwrap_or(in_flight)
     }
 
-    /// The earliest start of a call that joins a class's queue now, and the scope that makes it wait so long.
+    /// The earliest start of a call with `ahead` others before it in its queue, and the scope that makes it wait so long.
     ///
     /// Only the calls before it in its own queue are counted, which are all served before it; others may be too, so the
     /// call may start later. It starts earlier only if a call before it goes away.
-    fn predict(&mut self, class: ClassId, now: Instant) -> (Instant, Option<ScopeId>) {
-        let Class { set, waiting, .. } = &self.classes[class.0];
-        let (set, ahead) = (*set, *waiting);
-        set.iter().fold((now, None), |(latest, by), id| {
+    fn predict(&mut self, class: ClassId, ahead: usize, now: Instant) -> (Instant, Option<ScopeId>) {
+        self.classes[class.0].set.iter().fold((now, None), |(latest, by), id| {
             let scope = &mut self.scopes[id.index()];
             scope.expire(now);
             let start = scope.start_of(ahead, now);

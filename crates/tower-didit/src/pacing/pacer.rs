@@ -119,20 +119,17 @@ pub(super) enum Wait {
     Over(Slots),
     /// Its owner must look again at this instant, or when woken.
     Until(Instant),
-    /// Its owner is woken when it is time to look.
-    Behind,
 }
 
 impl Place {
     pub(super) fn look(&mut self, waker: &Waker, now: Instant) -> Wait {
-        let Some(waiter) = self.waiter else { return Wait::Behind };
+        let Some(waiter) = self.waiter else { unreachable!("a place is looked at until its turn has come") };
         match self.pacer.with(|ledger, wake| ledger.look(waiter, waker, now, wake)) {
+            Turn::Waiting { look_again } => Wait::Until(look_again),
             Turn::Granted => {
                 self.waiter = None;
                 Wait::Over(Slots::new(&self.pacer, self.set))
             }
-            Turn::First { look_again } => Wait::Until(look_again),
-            Turn::Behind => Wait::Behind,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         CallOptions, RetryOverride,
         current::{self, InCall},
     },
-    outcome::{Classify, Outcome},
+    outcome::{Classify, NotSent, Outcome},
 };
 
 pin_project! {
@@ -143,7 +143,10 @@ where
                 (StateProjection::Attempt { attempt }, repeat) => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
-                    current::with(|call| call.report.outcome = Some(outcome));
+                    current::with(|call| {
+                        call.report.outcome = Some(outcome);
+                        call.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
+                    });
                     if outcome == Outcome::Answered
                         && let Some(budget) = &this.shared.budget
                     {

@@ -41,6 +41,21 @@
 //! # }
 //! ```
 
+//!
+//! # Naming the type
+//!
+//! An application that keeps the service in a struct names it once. The client's body type is [`ReplayBody`] of the
+//! application's own:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http_body_util::Full;
+//! use hyper_util::client::legacy::{Client, connect::HttpConnector};
+//! use tower_didit::{DiditService, body::ReplayBody};
+//!
+//! type Didit = DiditService<Client<HttpConnector, ReplayBody<Full<Bytes>>>>;
+//! ```
+
 mod error;
 mod future;
 mod layer;

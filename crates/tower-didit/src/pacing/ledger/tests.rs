@@ -144,11 +144,10 @@ impl World {
                         self.served.push((set, number));
                         self.send(set, now);
                     }
-                    Turn::First { look_again } => {
-                        assert!(look_again > now, "the first of a queue would spin");
+                    Turn::Waiting { look_again } => {
+                        assert!(look_again > now, "a waiter would spin");
                         self.at(look_again, Event::Look(number));
                     }
-                    Turn::Behind => {}
                 }
             }
             Event::Release(set, how) => self.ledger.release(set, how, now, &mut wake),
