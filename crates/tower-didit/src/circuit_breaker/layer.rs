@@ -3,7 +3,7 @@ use std::sync::Arc;
 use didit_api::{Routes, ServiceGroup};
 use tower::Layer;
 
-use super::{CircuitBreaker, CircuitBreakerPeek, CircuitState, TripPolicy, circuits::Circuits};
+use super::{CircuitBreaker, CircuitBreakerHandle, CircuitBreakerPeek, CircuitState, TripPolicy, circuits::Circuits};
 use crate::{outcome::DiditClassifier, random::Randomness};
 
 /// Leaves a failing service group alone; see the [module](super).
@@ -42,9 +42,14 @@ impl<C> CircuitBreakerLayer<C> {
         CircuitBreakerPeekLayer { circuits: Arc::clone(&self.circuits) }
     }
 
+    /// What an operator sees and does.
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle { circuits: Arc::clone(&self.circuits) }
+    }
+
     /// The state of a group's circuit; `None` if no route belongs to the group.
     pub fn state(&self, group: ServiceGroup) -> Option<CircuitState> {
-        self.circuits.state(group)
+        self.handle().state(group)
     }
 }
 

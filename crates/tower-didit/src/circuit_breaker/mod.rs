@@ -37,9 +37,14 @@
 mod circuits;
 mod error;
 mod future;
+mod handle;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod layer;
+mod listeners;
 mod machine;
 mod policy;
+mod sync;
 mod window;
 
 use std::{
@@ -55,7 +60,9 @@ use self::circuits::{Circuits, Pass};
 pub use self::{
     error::{Error, Open},
     future::{PeekFuture, ResponseFuture},
+    handle::{CircuitBreakerHandle, CircuitStatus},
     layer::{CircuitBreakerLayer, CircuitBreakerPeekLayer},
+    listeners::StateChange,
     machine::CircuitState,
     policy::TripPolicy,
 };
