@@ -1,4 +1,5 @@
-//! All interleavings of two threads with three tickets: `RUSTFLAGS="--cfg loom" cargo test --release --lib interleavings`.
+//! All interleavings of two threads with three tickets, tried by loom. The flag is our own, because tokio reacts to loom's:
+//! `RUSTFLAGS="--cfg interleavings" cargo test -p tower-didit --features circuit-breaker --lib interleavings`.
 //!
 //! What has to hold in each of them: a ticket of an older generation changes nothing, a probe's place is never lost and
 //! never taken twice, and the gate and the state under the lock agree.

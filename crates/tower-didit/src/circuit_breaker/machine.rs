@@ -435,7 +435,7 @@ impl Guarded {
 }
 
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(interleavings))]
 mod tests {
     use super::*;
 

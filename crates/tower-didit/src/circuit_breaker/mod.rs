@@ -38,12 +38,15 @@ mod circuits;
 mod error;
 mod future;
 mod handle;
-#[cfg(all(test, loom))]
+#[cfg(all(test, interleavings))]
 mod interleavings;
 mod layer;
 mod listeners;
 mod machine;
 mod policy;
+#[cfg(test)]
+#[cfg(not(interleavings))]
+mod reference;
 mod sync;
 mod window;
 

@@ -141,7 +141,7 @@ fn count(bucket: &AtomicU64, tag: u64, both: bool) {
 }
 
 #[cfg(test)]
-#[cfg(not(loom))]
+#[cfg(not(interleavings))]
 mod tests {
     use super::*;
 
