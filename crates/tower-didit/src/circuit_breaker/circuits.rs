@@ -76,7 +76,7 @@ impl Circuits {
         machine.peek(&self.policy, is_repeated(), now).map_err(|retry_at| Open::new(*group, retry_at, now))
     }
 
-    pub(super) fn admit(&self, place: Place, now: Instant) -> Result<Ticket, Open> {
+    fn admit(&self, place: Place, now: Instant) -> Result<Ticket, Open> {
         let Circuit { group, machine } = &self.circuits[place.circuit];
         let admitted = machine.admit(&self.policy, is_repeated(), place.lease, now);
         admitted.map_err(|retry_at| Open::new(*group, retry_at, now))
@@ -105,8 +105,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn new(circuits: Arc<Circuits>, place: Place, ticket: Ticket) -> Self {
-        Self { circuits, place, ticket: Some(ticket) }
+    /// Admits a request, or says why not.
+    pub(super) fn admit<B>(circuits: &Arc<Circuits>, request: &Request<B>, now: Instant) -> Result<Self, Open> {
+        let place = circuits.place(request);
+        let ticket = circuits.admit(place, now)?;
+        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket) })
     }
 
     pub(super) fn settle(&mut self, health: Health) {
