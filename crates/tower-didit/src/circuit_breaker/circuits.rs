@@ -73,12 +73,12 @@ impl Circuits {
 
     pub(super) fn peek(&self, place: Place, now: Instant) -> Result<(), Open> {
         let Circuit { group, machine } = &self.circuits[place.circuit];
-        machine.peek(&self.policy, is_repeated(), now).map_err(|retry_at| Open::new(*group, retry_at, now))
+        machine.peek(&self.policy, is_repeated, now).map_err(|retry_at| Open::new(*group, retry_at, now))
     }
 
     fn admit(&self, place: Place, now: Instant) -> Result<Ticket, Open> {
         let Circuit { group, machine } = &self.circuits[place.circuit];
-        let admitted = machine.admit(&self.policy, is_repeated(), place.lease, now);
+        let admitted = machine.admit(&self.policy, is_repeated, place.lease, now);
         admitted.map_err(|retry_at| Open::new(*group, retry_at, now))
     }
 

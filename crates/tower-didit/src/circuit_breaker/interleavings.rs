@@ -35,7 +35,7 @@ impl Shared {
     }
 
     fn admit(&self, now: Instant) -> Result<Ticket, Option<Instant>> {
-        self.machine.admit(&self.policy, false, LEASE, now)
+        self.machine.admit(&self.policy, || false, LEASE, now)
     }
 
     fn settle(&self, ticket: Ticket, health: Health, now: Instant) {

@@ -197,7 +197,12 @@ impl Machine {
     }
 
     /// Whether a call would be admitted now; if not, when to come back (`None`: when an operator says so).
-    pub(super) fn peek(&self, policy: &TripPolicy, repeated: bool, now: Instant) -> Result<(), Option<Instant>> {
+    pub(super) fn peek(
+        &self,
+        policy: &TripPolicy,
+        repeated: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
         match self.pass_closed(policy, repeated, now) {
             Some(passed) => passed.map(|_| ()).map_err(Some),
             None => self.locked(|guarded| guarded.peek(policy, now)),
@@ -208,7 +213,7 @@ impl Machine {
     pub(super) fn admit(
         &self,
         policy: &TripPolicy,
-        repeated: bool,
+        repeated: impl FnOnce() -> bool,
         lease: Duration,
         now: Instant,
     ) -> Result<Ticket, Option<Instant>> {
@@ -235,11 +240,16 @@ impl Machine {
     }
 
     /// The way through a closed circuit: one load. `None` if it is not closed.
-    fn pass_closed(&self, policy: &TripPolicy, repeated: bool, now: Instant) -> Option<Result<Ticket, Instant>> {
+    fn pass_closed(
+        &self,
+        policy: &TripPolicy,
+        repeated: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Option<Result<Ticket, Instant>> {
         let gate = self.gate.load(Ordering::Acquire);
         let generation = gate >> 2;
         match gate & MODE {
-            CLOSED if repeated && policy.blocks_repeats(|| self.window.totals(generation, now)) => {
+            CLOSED if policy.blocks_repeats() && repeated() && policy.blocks(self.window.totals(generation, now)) => {
                 Some(Err(now + self.window.width()))
             }
             CLOSED | FORCED_CLOSED => Some(Ok(Ticket { generation, admitted: now, probe: None })),
@@ -468,7 +478,7 @@ mod tests {
         }
 
         fn admit(&mut self) -> Result<Ticket, Instant> {
-            self.machine.admit(&self.policy, false, LEASE, self.now).map_err(Option::unwrap)
+            self.machine.admit(&self.policy, || false, LEASE, self.now).map_err(Option::unwrap)
         }
 
         fn settle(&mut self, ticket: Ticket, health: Health) -> &mut Self {

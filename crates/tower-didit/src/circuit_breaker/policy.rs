@@ -139,12 +139,14 @@ impl TripPolicy {
             || self.reaches(self.slow.map(|(_, ratio)| ratio), totals.slow, totals)
     }
 
+    /// Whether any window refuses repetitions.
+    pub(super) fn blocks_repeats(&self) -> bool {
+        self.retries_only.is_some()
+    }
+
     /// Whether this window refuses repetitions.
-    pub(super) fn blocks_repeats(&self, totals: impl FnOnce() -> Totals) -> bool {
-        self.retries_only.is_some_and(|ratio| {
-            let totals = totals();
-            self.reaches(Some(ratio), totals.failures, totals)
-        })
+    pub(super) fn blocks(&self, totals: Totals) -> bool {
+        self.reaches(self.retries_only, totals.failures, totals)
     }
 
     fn reaches(&self, ratio: Option<f64>, part: u64, totals: Totals) -> bool {

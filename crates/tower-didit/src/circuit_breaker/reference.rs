@@ -209,7 +209,7 @@ fn trace(seed: u64) -> Vec<&'static str> {
                 model.turn(Was::Closed);
             }
             step if step % 2 == 0 || out.is_empty() => {
-                let (ticket, pass) = (machine.admit(&policy, false, LEASE, now), model.admit(number, now));
+                let (ticket, pass) = (machine.admit(&policy, || false, LEASE, now), model.admit(number, now));
                 assert_eq!(ticket.is_ok(), pass.is_some(), "seed {seed}, step {number}: {:?}", model.seen());
                 out.extend(ticket.ok().zip(pass));
             }
