@@ -32,7 +32,7 @@ async fn one_failing_group_leaves_the_others_untouched() {
     let error = service.clone().oneshot(aml()).await.unwrap_err();
     let open = error.as_layer().expect("refused by the breaker");
     assert_eq!(open.group(), ServiceGroup::Aml);
-    assert!(open.retry_at() > Instant::now());
+    assert!(open.retry_at().is_some_and(|at| at > Instant::now()));
     assert_eq!(probe.calls(), 5, "the sixth was not sent");
     assert!(service.oneshot(create_session(None, "core")).await.is_ok());
     assert_eq!(breaker.state(ServiceGroup::Core), Some(CircuitState::Closed));
