@@ -139,7 +139,7 @@ mod ids;
 pub mod outcome;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 mod refusable;
 
 #[cfg(feature = "attempt-timeout")]

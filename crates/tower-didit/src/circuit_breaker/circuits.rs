@@ -96,12 +96,14 @@ fn is_repeated() -> bool {
     current::with(|call| call.report.attempts > 1).unwrap_or_default()
 }
 
-/// A ticket that settles itself: with what it is told, or, dropped, as unknown.
+/// A ticket that settles itself: with what it is told, or when it is dropped.
 #[derive(Debug)]
 pub(super) struct Pass {
     circuits: Arc<Circuits>,
     place: Place,
     ticket: Option<Ticket>,
+    // When the call must have ended.
+    deadline: Option<Instant>,
 }
 
 impl Pass {
@@ -109,7 +111,7 @@ impl Pass {
     pub(super) fn admit<B>(circuits: &Arc<Circuits>, request: &Request<B>, now: Instant) -> Result<Self, Open> {
         let place = circuits.place(request);
         let ticket = circuits.admit(place, now)?;
-        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket) })
+        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket), deadline: current::deadline() })
     }
 
     pub(super) fn settle(&mut self, health: Health) {
@@ -121,6 +123,9 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.settle(Health::Unknown);
+        // A caller who went away says nothing about the service. One whose time ran out waiting for it does: a service
+        // that hangs must be noticed even if every deadline is shorter than its timeout.
+        let hung = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        self.settle(if hung { Health::Bad { retry_after: None } } else { Health::Unknown });
     }
 }

@@ -1,9 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use didit_api::{Limits, Routes};
 use tower::Layer;
 
-use super::{DiditService, target::Target};
+use super::{
+    DiditService,
+    target::{Target, without_secrets},
+};
 use crate::{
     attempt_timeout::AttemptTimeoutLayer,
     circuit_breaker::{CircuitBreakerLayer, TripPolicy},
@@ -84,7 +87,7 @@ impl<S> Layer<S> for DiditLayer {
 }
 
 /// Configures a [`DiditLayer`]; made by [`DiditLayer::builder`], which lists the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct DiditBuilder {
     key: Key,
@@ -105,14 +108,17 @@ enum Key {
     Given(String),
 }
 
-/// Never shows the key.
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "Missing",
-            Self::NotOurs => "NotOurs",
-            Self::Given(_) => "Given(…)",
-        })
+/// Shows neither the key nor what a base URL may hide.
+impl fmt::Debug for DiditBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiditBuilder")
+            .field("has_key", &matches!(self.key, Key::Given(_)))
+            .field("base_url", &without_secrets(&self.base_url))
+            .field("deadline", &self.deadline)
+            .field("trip", &self.trip)
+            .field("retry", &self.retry)
+            .field("pacing", &self.pacing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,6 +241,7 @@ mod tests {
     #[test]
     fn the_builder_and_the_layer_show_no_key() {
         let builder = DiditLayer::builder().api_key("canary-key");
+        assert!(!format!("{:?}", builder.clone().base_url("https://user:canary@host")).contains("canary"));
         assert!(!format!("{builder:?}").contains("canary"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("canary"));
     }

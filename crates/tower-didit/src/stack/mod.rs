@@ -121,7 +121,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.target.complete(&mut request) {
             Ok(()) => {
-                ResponseFuture::new(Refusable::passed(InCall::enter(request, |request| self.layers.call(request))))
+                ResponseFuture::new(Refusable::passed(InCall::open(request, |request| self.layers.call(request))))
             }
             Err(foreign) => ResponseFuture::new(Refusable::refused(foreign)),
         }
