@@ -17,7 +17,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 ///
 /// | status | outcome |
 /// |---|---|
-/// | 429 of a rate window: with `X-RateLimit-*`, or with a `Retry-After` of at most 60 s | `Refused` |
+/// | 429 of a rate window: with `X-RateLimit-*` or `RateLimit`, or with a `Retry-After` of at most 60 s | `Refused` |
 /// | any other 429 (daily quota, attempts per phone number, running import) | `Answered` |
 /// | 503 with `Retry-After` | `Refused` |
 /// | 408, 500, 502, 503 without a hint, 504 and every other 5xx but the next | `Ambiguous` |
@@ -41,12 +41,10 @@ pub fn of_response(status: StatusCode, headers: &HeaderMap) -> Outcome {
 }
 
 fn throttled(headers: &HeaderMap) -> Outcome {
-    let now = quota::wall_clock(headers);
-    let window = quota::RateLimit::read(headers, now);
-    let retry_after = quota::retry_after(headers, now).or(window.reset);
-    let is_window = window.limit.is_some() || window.reset.is_some() || window.remaining.is_some();
-    if is_window || retry_after.is_some_and(|wait| wait <= LONGEST_WINDOW) {
-        Outcome::Refused { retry_after, reason: Refusal::Throttled { limit: window.limit } }
+    let quota = quota::read(headers, quota::wall_clock(headers));
+    let (retry_after, limit) = (quota.wait(), quota.rate_limit.limit);
+    if quota.rate_limit.is_some() || retry_after.is_some_and(|wait| wait <= LONGEST_WINDOW) {
+        Outcome::Refused { retry_after, reason: Refusal::Throttled { limit } }
     } else {
         Outcome::Answered
     }
