@@ -45,10 +45,10 @@ fuzz_target!(|input: &[u8]| {
         for wait in [read.retry_after, read.rate_limit.reset, read.rate_limit.window, read.wait()] {
             assert!(wait.is_none_or(|wait| wait <= quota::LONGEST), "{read:?}");
         }
-        // A wait that was asked for once more is not shorter.
+        // One more line lengthens the wait or, beyond the most members that are looked at, changes nothing.
         let mut more = headers.clone();
         more.append("retry-after", HeaderValue::from_static("60"));
-        assert!(quota::retry_after(&more, now) >= read.retry_after.max(Some(Duration::from_secs(60))));
+        assert!(quota::retry_after(&more, now) >= read.retry_after);
     }
     for status in [429, 503] {
         let status = StatusCode::from_u16(status).expect("it is one");

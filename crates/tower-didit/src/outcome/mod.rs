@@ -76,7 +76,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// The transport: no address, no connection, no TLS.
+    /// The transport: no address, no connection, no TLS, or an HTTP/2 peer that did not take the request up.
     Transport,
     /// A layer of this process: no quota in time, an open circuit.
     Local {

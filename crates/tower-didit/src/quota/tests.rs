@@ -291,6 +291,68 @@ fn a_list_without_end_is_looked_at_from_its_beginning_only() {
     assert_eq!(read_all(&[("ratelimit", &",".repeat(1 << 16))]), Quota::default());
 }
 
+// ===== hostile headers =====
+
+#[test]
+fn bytes_that_are_no_text_are_absent() {
+    let foreign: &[&[u8]] = &[b"\xff\xfe", b"7\xa0", b"\xc2\xa07", b"\"\xe9\";r=\xb2", b"limit=\xb9"];
+    for name in NAMES {
+        for value in foreign {
+            let name = HeaderName::from_static(name);
+            let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_bytes(value).unwrap())]);
+            assert_eq!(read(&headers, UNIX_EPOCH), Quota::default(), "{name}: {value:?}");
+        }
+    }
+    // A name may be written in any alphabet; what is said of it is read.
+    let named = HeaderValue::from_bytes(b"\"\xe9\";r=3").unwrap();
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("ratelimit"), named)]);
+    assert_eq!(read(&headers, UNIX_EPOCH).rate_limit.remaining, Some(3));
+}
+
+#[test]
+fn values_of_any_length_are_read_in_bounds() {
+    let (digits, zeros) = ("9".repeat(1 << 16), "0".repeat(1 << 16) + "7");
+    for name in ["retry-after", "x-ratelimit-reset"] {
+        let wait = |value: &str| read_all(&[(name, value)]).wait();
+        assert_eq!((wait(&digits), wait(&zeros)), (Some(LONGEST), seconds(7)), "{name}");
+    }
+    assert_eq!(read_all(&[("x-ratelimit-remaining", &digits)]), Quota::default());
+    let parameters = format!("\"a\"{};r=3", ";r=9".repeat(1 << 14));
+    assert_eq!(read_all(&[("ratelimit", &parameters)]).rate_limit.remaining, Some(3));
+}
+
+#[test]
+fn more_lines_than_are_looked_at_change_nothing() {
+    let mut lines = vec![("retry-after", "7"), ("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "9")];
+    lines.extend([("retry-after", "1"), ("x-ratelimit-remaining", "5"), ("x-ratelimit-reset", "2")].repeat(1_000));
+    lines.extend([("retry-after", "8"), ("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "99")]);
+    let found = read_all(&lines);
+    assert_eq!(found.retry_after, seconds(7));
+    assert_eq!(found.rate_limit, limit(None, 3, 9, None));
+}
+
+#[test]
+fn a_clock_before_1970_or_after_every_date_does_no_harm() {
+    let lines = [("x-ratelimit-reset", "1790000012"), ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")];
+    let clocks = [
+        (UNIX_EPOCH - Duration::from_secs(1 << 40), LONGEST, LONGEST),
+        (UNIX_EPOCH, LONGEST, LONGEST),
+        (UNIX_EPOCH + Duration::from_secs(1 << 40), Duration::ZERO, Duration::ZERO),
+    ];
+    for (now, retry_after, reset) in clocks {
+        let found = read(&headers(&lines), now);
+        assert_eq!((found.retry_after, found.rate_limit.reset), (Some(retry_after), Some(reset)), "{now:?}");
+    }
+}
+
+#[test]
+fn a_date_that_is_none_leaves_our_own_clock() {
+    for date in ["", "now", "Sun, 99 Nov 1994 08:49:37 GMT", "1790000000"] {
+        let before = crate::clock::wall();
+        assert!(wall_clock(&headers(&[("date", date)])) >= before, "{date:?}");
+    }
+}
+
 // ===== properties =====
 
 const NAMES: [&str; 9] = [
