@@ -129,9 +129,12 @@ where
 }
 
 /// Tells what the final answer means beyond its status.
-fn conclude(status: StatusCode, headers: &HeaderMap) {
+fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
     if let Some(hint) = outcome::hint(status, headers) {
         tracing::warn!(status = status.as_u16(), hint, "the answer is not what was asked for");
+    }
+    if attempts == 1 {
+        return;
     }
     let settled = current::with(|call| {
         // The body belongs to the caller, so the status has to do here.
@@ -166,7 +169,7 @@ where
                             budget.deposit(*this.taken);
                         }
                         if let (Ok(response), false) = (&result, *this.nested) {
-                            conclude(response.status(), response.headers());
+                            conclude(response.status(), response.headers(), *this.attempts);
                         }
                     }
                     let (Some(repeat), true) = (repeat, outcome != Outcome::Answered) else {
