@@ -107,7 +107,7 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack` and `hyper` | |
+//! | `full` | `stack`, `hyper` and `h2` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
@@ -116,7 +116,9 @@
 //! | `idempotency` | [`idempotency`]: one key for all attempts | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated | |
-//! | `hyper` | reads the errors of hyper-util's client: a connection that was never made is told from one that broke | |
+//! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
+//! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
 //! ambiguous, which is the careful reading, unless the system refused it.

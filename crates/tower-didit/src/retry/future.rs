@@ -7,7 +7,7 @@ use std::{
 };
 
 use didit_api::{Endpoint, EndpointId};
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -20,7 +20,7 @@ use crate::{
         CallOptions, RetryOverride,
         current::{self, InCall},
     },
-    outcome::{Classify, NotSent, Outcome},
+    outcome::{self, Classify, NotSent, Outcome, Settled},
 };
 
 pin_project! {
@@ -76,6 +76,8 @@ pin_project! {
         // What the last repetition took from the budget.
         taken: u32,
         endpoint: Option<EndpointId>,
+        // Whether a layer further out repeats this call.
+        nested: bool,
     }
 }
 
@@ -122,7 +124,25 @@ where
             harmless: wanted == Some(RetryOverride::Harmless),
         });
         let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
-        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint }
+        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint, nested }
+    }
+}
+
+/// Tells what the final answer means beyond its status.
+fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
+    if let Some(hint) = outcome::hint(status, headers) {
+        tracing::warn!(status = status.as_u16(), hint, "the answer is not what was asked for");
+    }
+    if attempts == 1 {
+        return;
+    }
+    let settled = current::with(|call| {
+        // The body belongs to the caller, so the status has to do here.
+        call.report.settled = call.report.settled_by(status, b"");
+        call.report.settled
+    });
+    if let Some(Some(Settled::EarlierAttempt)) = settled {
+        tracing::info!(status = status.as_u16(), "an earlier attempt had worked");
     }
 }
 
@@ -147,10 +167,13 @@ where
                         call.report.outcome = Some(outcome);
                         call.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
                     });
-                    if outcome == Outcome::Answered
-                        && let Some(budget) = &this.shared.budget
-                    {
-                        budget.deposit(*this.taken);
+                    if outcome == Outcome::Answered {
+                        if let Some(budget) = &this.shared.budget {
+                            budget.deposit(*this.taken);
+                        }
+                        if let (Ok(response), false) = (&result, *this.nested) {
+                            conclude(response.status(), response.headers(), *this.attempts);
+                        }
                     }
                     let (Some(repeat), true) = (repeat, outcome != Outcome::Answered) else {
                         return Poll::Ready(result);
@@ -171,6 +194,13 @@ where
                         tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
                         return Poll::Ready(result);
                     };
+                    if seen.outcome == Outcome::Ambiguous {
+                        current::with(|call| {
+                            call.report.ambiguous_before = true;
+                            call.report.route =
+                                seen.endpoint.map(|route| (route.method().clone(), route.retry_class()));
+                        });
+                    }
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;

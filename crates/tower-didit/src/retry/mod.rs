@@ -17,7 +17,8 @@
 //! The last real response or error, as it came. A wait that the deadline or
 //! [`longest_wait`](RetryBuilder::longest_wait) has no room for is not begun: the response is handed out at once, with
 //! its `Retry-After` for whoever can wait. How often the call was sent stands in the
-//! [`CallReport`](crate::call::CallReport). A call that a retry layer further out already repeats is passed through.
+//! [`CallReport`](crate::call::CallReport), and so does it if a repetition was refused because an earlier attempt had
+//! [worked](crate::call::CallReport::settled_by). A call that a retry layer further out already repeats is passed through.
 //!
 //! # Bodies
 //!
