@@ -1,6 +1,54 @@
-//! Bodies that the layers handle.
+//! The bodies of a call that may be sent more than once: what is kept of a request, and what becomes of a response that
+//! is not handed out.
+//!
+//! # Requests
+//!
+//! A client consumes a body as it sends it, so a second attempt has nothing left to send. [`ReplayBody`] is what makes
+//! it possible, at the least cost for the body at hand:
+//!
+//! | body | what is kept | what a call pays |
+//! |---|---|---|
+//! | in memory as one piece (`Full`, `Empty`) | a reference to it | a reference count; no allocation, no lock |
+//! | a stream, up to [the cap](crate::retry::RetryBuilder::replay_cap) | its frames, as the first attempt reads them | one allocation for the call, one entry per frame, and the memory of what was read |
+//! | a stream above the cap | nothing once reading has begun | one allocation |
+//!
+//! **Frames are shared, never copied.** A recorded frame and the frame that goes out are the same bytes, and so are those
+//! of every repetition. All that a recording adds is that the bytes stay in memory after they were sent: at most the cap,
+//! plus a tenth of it and 4 KiB of bookkeeping.
+//!
+//! **The first attempt streams.** Nothing is read ahead of it. A repetition sends what was recorded and then goes on with
+//! the rest of the stream, so a server that refuses before it has read the body costs no reading at all.
+//!
+//! **Above the cap, the call still goes out.** The recording is freed at once, and from then on the call is not
+//! repeated: its response or error is handed out as it is. If the body's size hint says from the start that it
+//! will not fit, nothing is recorded in the first place. An attempt that failed before it read anything (a connection
+//! refused, a quota that is used up) can be followed by another whatever the size.
+//!
+//! **One attempt reads at a time.** A client may still be sending the body of an attempt that has already been
+//! answered. Once a repetition is decided on, the body is the repetition's: the older attempt's body ends in
+//! [`ReplayError::Superseded`], so that its transport ends the message as broken, never as complete. Bytes go out neither
+//! twice nor out of order.
+//!
+//! **An error inside the body** goes to the attempt that met it, and the call is not repeated: there is no whole body
+//! that could be sent.
+//!
+//! Every attempt announces the same size, so a body with a length keeps its `Content-Length`, and one without stays
+//! chunked and keeps its trailers.
+//!
+//! # Responses
+//!
+//! An HTTP/1.1 connection can be used again only after its response was read to the end. The response of an attempt that
+//! will be repeated is therefore read and thrown away during the backoff, up to 64 KiB and for at most a second, and
+//! never for longer than the backoff lasts; whatever is larger or slower costs a connection, not time. The response that
+//! the caller gets is left alone.
 
+mod drain;
 mod replay;
+mod source;
+mod tape;
 
-pub(crate) use self::replay::Kept;
-pub use self::replay::ReplayBody;
+pub(crate) use self::{drain::Drain, replay::Kept};
+pub use self::{replay::ReplayBody, tape::ReplayError};
+
+/// The error type that clients ask of a body's error to turn into.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::{Attempt, Backoff, Policy, decision::Repetition, layer::Shared};
 use crate::{
-    body::{Kept, ReplayBody},
+    body::{Drain, Kept, ReplayBody},
     call::{
         CallOptions, RetryOverride,
         current::{self, InCall},
@@ -25,30 +25,31 @@ use crate::{
 
 pin_project! {
     /// The response of [`Retry`](super::Retry).
-    pub struct ResponseFuture<S, C, P, K, B>
+    pub struct ResponseFuture<S, C, P, K, B, RB>
     where
         S: Service<Request<ReplayBody<B>>>,
         B: Body,
     {
         #[pin]
-        inner: InCall<Attempts<S, C, P, K, B>>,
+        inner: InCall<Attempts<S, C, P, K, B, RB>>,
     }
 }
 
-impl<S, C, P, K, B> ResponseFuture<S, C, P, K, B>
+impl<S, C, P, K, B, RB> ResponseFuture<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body,
 {
-    pub(super) fn new(inner: InCall<Attempts<S, C, P, K, B>>) -> Self {
+    pub(super) fn new(inner: InCall<Attempts<S, C, P, K, B, RB>>) -> Self {
         Self { inner }
     }
 }
 
-impl<S, C, P, K, B, RB> Future for ResponseFuture<S, C, P, K, B>
+impl<S, C, P, K, B, RB> Future for ResponseFuture<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     B: Body,
+    RB: Body,
     C: Classify<S::Error>,
     P: Policy,
     K: Backoff,
@@ -62,15 +63,15 @@ where
 
 pin_project! {
     /// One attempt after another.
-    pub(super) struct Attempts<S, C, P, K, B>
+    pub(super) struct Attempts<S, C, P, K, B, RB>
     where
         S: Service<Request<ReplayBody<B>>>,
         B: Body,
     {
         #[pin]
-        state: State<S::Future>,
+        state: State<S::Future, RB>,
         // What another attempt needs; `None` if there will be none, whatever happens.
-        repeat: Option<Repeat<S>>,
+        repeat: Option<Repeat<S, B>>,
         shared: Arc<Shared<C, P, K>>,
         attempts: u32,
         // What the last repetition took from the budget.
@@ -81,39 +82,39 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F> {
+    enum State<F, RB> {
         // The attempt is under way.
         Attempt { #[pin] attempt: F },
-        // It failed; the backoff is running.
-        Wait { #[pin] sleep: Sleep, wait: Duration },
+        // It failed; the backoff is running, until `at`. While there is something to drain, `sleep` bounds that first.
+        Wait { #[pin] sleep: Sleep, at: Instant, wait: Duration, #[pin] drain: Option<Drain<RB>> },
         // The backoff is over; the inner service's readiness is awaited, which was never reserved while sleeping.
         Ready,
     }
 }
 
 /// What another attempt needs.
-struct Repeat<S> {
+struct Repeat<S, B: Body> {
     service: S,
     parts: Parts,
-    body: Kept,
+    body: Kept<B>,
     harmless: bool,
 }
 
-impl<S, C, P, K, B> Attempts<S, C, P, K, B>
+impl<S, C, P, K, B, RB> Attempts<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>> + Clone,
     B: Body,
 {
     /// Makes the first attempt with the service that was readied for it.
     pub(super) fn start(inner: &mut S, request: Request<ReplayBody<B>>, shared: &Arc<Shared<C, P, K>>) -> Self {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let wanted = parts.extensions.get::<CallOptions>().and_then(|options| options.retry);
         let nested = current::with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default();
         if !nested {
             current::with(|call| call.report.attempts = 1);
         }
         let once = nested || wanted == Some(RetryOverride::Never) || shared.max_attempts == 1;
-        let kept = if once { None } else { body.keep() };
+        let kept = if once { None } else { body.keep(shared.replay_cap) };
         let endpoint = kept.as_ref().and_then(|_| shared.routes.find(&parts.method, parts.uri.path()));
         let repeat = kept.map(|body| Repeat {
             service: inner.clone(),
@@ -126,10 +127,11 @@ where
     }
 }
 
-impl<S, C, P, K, B, RB> Future for Attempts<S, C, P, K, B>
+impl<S, C, P, K, B, RB> Future for Attempts<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     B: Body,
+    RB: Body,
     C: Classify<S::Error>,
     P: Policy,
     K: Backoff,
@@ -156,16 +158,21 @@ where
                         return Poll::Ready(result);
                     };
                     let endpoint = this.endpoint.map(|id| this.shared.routes.get(id));
+                    let body = repeat.body.joined();
                     let seen = Attempt {
                         outcome,
                         endpoint,
                         method: &repeat.parts.method,
                         headers: &repeat.parts.headers,
-                        body: repeat.body.as_bytes(),
+                        body: &body,
                     };
                     let (now, attempt) = (Instant::now(), *this.attempts);
                     let deadline = current::deadline();
-                    let decision = this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    let decide = || this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    // The body is asked before anything is paid, and claimed after: what is still sending it may go over
+                    // the cap in between, and then the price is given back.
+                    let decision = if repeat.body.can_start_over() { decide() } else { None };
+                    let decision = decision.filter(|repetition| repeat.body.claim() || this.shared.refund(repetition));
                     let (outcome, endpoint) = (outcome.name(), endpoint.map(Endpoint::name));
                     let Some(Repetition { wait, at, taken }) = decision else {
                         tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
@@ -174,9 +181,19 @@ where
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;
-                    this.state.set(State::Wait { sleep: sleep_until(at), wait });
+                    let drain = result.ok().and_then(|response| Drain::new(response.into_body()));
+                    let until = if drain.is_some() { at.min(now + Drain::<RB>::TIME) } else { at };
+                    this.state.set(State::Wait { sleep: sleep_until(until), at, wait, drain });
                 }
-                (StateProjection::Wait { sleep, wait }, _) => {
+                (StateProjection::Wait { mut sleep, at, wait, mut drain }, _) => {
+                    if let Some(drained) = drain.as_mut().as_pin_mut() {
+                        // Over when all is read or its time is up; either way the rest of the backoff follows.
+                        if drained.poll(cx).is_pending() {
+                            ready!(sleep.as_mut().poll(cx));
+                        }
+                        drain.set(None);
+                        sleep.as_mut().reset(*at);
+                    }
                     ready!(sleep.poll(cx));
                     current::with(|call| call.report.backed_off += *wait);
                     this.state.set(State::Ready);
@@ -188,6 +205,9 @@ where
                     *this.attempts += 1;
                     current::with(|call| call.report.attempts += 1);
                     let request = Request::from_parts(repeat.parts.clone(), repeat.body.again());
+                    if *this.attempts >= this.shared.max_attempts {
+                        repeat.body.release();
+                    }
                     let attempt = repeat.service.call(request);
                     this.state.set(State::Attempt { attempt });
                 }
