@@ -107,21 +107,15 @@ impl<B: Body> ReplayBody<B> {
     /// What sends this body again: a stream is recorded from now on, up to `cap` bytes. `None` for a stream if the cap is
     /// zero, or if it is recorded already.
     pub(crate) fn keep(&mut self, cap: usize) -> Option<Kept<B>> {
-        match mem::replace(&mut self.kind, Kind::Memory { data: None }) {
-            Kind::Memory { data } => {
-                self.kind = Kind::Memory { data: data.clone() };
-                Some(Kept::Memory(data))
-            }
-            Kind::Once { source } if cap > 0 => {
-                let (keeper, reader) = Keeper::new(source, cap);
-                self.kind = Kind::Recorded { reader };
-                Some(Kept::Tape(keeper))
-            }
-            kind @ (Kind::Once { .. } | Kind::Recorded { .. }) => {
-                self.kind = kind;
-                None
-            }
+        match &self.kind {
+            Kind::Memory { data } => return Some(Kept::Memory(data.clone())),
+            Kind::Once { .. } if cap > 0 => {}
+            Kind::Once { .. } | Kind::Recorded { .. } => return None,
         }
+        let Kind::Once { source } = mem::replace(&mut self.kind, Kind::Memory { data: None }) else { return None };
+        let (keeper, reader) = Keeper::new(source, cap);
+        self.kind = Kind::Recorded { reader };
+        Some(Kept::Tape(keeper))
     }
 
     /// A copy for another attempt, if this body lies in memory. Costs a reference count.
