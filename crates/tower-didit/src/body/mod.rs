@@ -9,8 +9,8 @@
 //! | body | what is kept | what a call pays |
 //! |---|---|---|
 //! | in memory as one piece (`Full`, `Empty`) | a reference to it | a reference count; no allocation, no lock |
-//! | a stream, up to [the cap](crate::retry::RetryBuilder::replay_cap) | its frames, as the first attempt reads them | one allocation for the call, one entry per frame, and the memory of what was read |
-//! | a stream above the cap | nothing once reading has begun | one allocation |
+//! | a stream, up to [the cap](crate::retry::RetryBuilder::replay_cap) | its frames, as the first attempt reads them | two allocations (the recording and its list) and the list's growth, an uncontended lock per frame, and the memory of what was read |
+//! | a stream that announces more than the cap | nothing once reading has begun | one allocation, a lock per frame |
 //!
 //! **Frames are shared, never copied.** A recorded frame and the frame that goes out are the same bytes, and so are those
 //! of every repetition. All that a recording adds is that the bytes stay in memory after they were sent: at most the cap,

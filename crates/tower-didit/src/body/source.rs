@@ -33,22 +33,20 @@ impl<B: Body + Unpin> Source<B> {
         if body.is_end_stream() {
             return Found::Nothing;
         }
-        let mut ahead = None;
-        if let Some(length) = body.size_hint().exact() {
-            match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => {}
-                Poll::Ready(None) => return Found::Nothing,
-                Poll::Ready(Some(frame)) => ahead = Some(frame.map(into_bytes)),
-            }
-            if let Some(Ok(frame)) = &ahead
-                && let Some(data) = frame.data_ref()
-                && length_of(data) == length
-                && body.is_end_stream()
-            {
-                return Found::Whole(data.clone());
-            }
+        let Some(length) = body.size_hint().exact() else { return Found::Stream(Self { ahead: None, body }) };
+        let frame = match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => return Found::Stream(Self { ahead: None, body }),
+            Poll::Ready(None) => return Found::Nothing,
+            Poll::Ready(Some(frame)) => frame.map(into_bytes),
+        };
+        let is_whole = |data: &Bytes| length_of(data) == length && body.is_end_stream();
+        match frame {
+            Ok(frame) if frame.data_ref().is_some_and(is_whole) => match frame.into_data() {
+                Ok(data) => Found::Whole(data),
+                Err(frame) => Found::Stream(Self { ahead: Some(Ok(frame)), body }),
+            },
+            frame => Found::Stream(Self { ahead: Some(frame), body }),
         }
-        Found::Stream(Self { ahead, body })
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
