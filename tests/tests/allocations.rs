@@ -17,7 +17,9 @@ use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use http::{
     Request, Response, StatusCode,
-    header::{self, CONTENT_TYPE, RETRY_AFTER},
+    header::{
+        ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
+    },
 };
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -57,15 +59,8 @@ fn request<B>(body: B) -> Request<B> {
     let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static("https://verification.didit.me/v3/session/");
-    for name in [
-        header::CONTENT_TYPE,
-        header::ACCEPT,
-        header::USER_AGENT,
-        header::ACCEPT_LANGUAGE,
-        header::CACHE_CONTROL,
-        header::AUTHORIZATION,
-    ] {
-        request.headers_mut().insert(name, header::HeaderValue::from_static("value"));
+    for name in [CONTENT_TYPE, ACCEPT, USER_AGENT, ACCEPT_LANGUAGE, CACHE_CONTROL, AUTHORIZATION] {
+        request.headers_mut().insert(name, HeaderValue::from_static("value"));
     }
     request
 }

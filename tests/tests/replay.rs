@@ -82,12 +82,18 @@ fn refusing_twice<T: Send + 'static>(
     upstream.unwrap()
 }
 
+/// Reads a request to its end and notes what its body was, or that it broke.
+async fn note(arrived: &Arrived<Option<Digest>>, request: Request<hyper::body::Incoming>) {
+    let digest = Digest::of(request.into_body()).await.ok();
+    arrived.lock().unwrap().push(digest);
+}
+
 /// How the body of a message is delimited.
 fn framing(headers: &HeaderMap) -> (Option<HeaderValue>, Option<HeaderValue>) {
     (headers.get(CONTENT_LENGTH).cloned(), headers.get(TRANSFER_ENCODING).cloned())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_attempt_is_framed_as_the_first_and_byte_identical() {
     for body in [Upload::new(MIB), Upload::new(MIB).chunked()] {
         let arrived = Arrived::default();
@@ -139,7 +145,7 @@ async fn the_sandbox_reads_a_form_of_16_mib_after_refusing_it_twice() {
     assert_eq!((sandbox.journal().len(), sandbox.stats().billed_checks), (3, 1));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_answers_before_it_has_read_the_body_gets_all_of_it_the_next_time() {
     for body in [Upload::new(8 * MIB), Upload::new(8 * MIB).chunked()] {
         let arrived = Arrived::default();
@@ -152,7 +158,7 @@ async fn a_server_that_answers_before_it_has_read_the_body_gets_all_of_it_the_ne
                     if number <= 2 {
                         return answer(StatusCode::SERVICE_UNAVAILABLE);
                     }
-                    arrived.lock().unwrap().push(Digest::of(request.into_body()).await.ok());
+                    note(&arrived, request).await;
                     answer(StatusCode::OK)
                 }
             }
@@ -166,7 +172,7 @@ async fn a_server_that_answers_before_it_has_read_the_body_gets_all_of_it_the_ne
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_is_stuck_in_the_client_holds_up_nobody() {
     // The first connection gets an answer at once and is never read again, so the client keeps the body and waits for room
     // in the socket. The second is served.
@@ -187,7 +193,7 @@ async fn an_attempt_that_is_stuck_in_the_client_holds_up_nobody() {
                 let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
                     let served = Arc::clone(&served);
                     async move {
-                        served.lock().unwrap().push(Digest::of(request.into_body()).await.ok());
+                        note(&served, request).await;
                         Ok::<_, Infallible>(answer(StatusCode::OK))
                     }
                 });
@@ -214,7 +220,7 @@ async fn an_error_inside_the_body_reaches_the_caller_and_the_server_sees_no_whol
         move |_, request| {
             let arrived = Arc::clone(&arrived);
             async move {
-                arrived.lock().unwrap().push(Digest::of(request.into_body()).await.ok());
+                note(&arrived, request).await;
                 answer(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
@@ -261,16 +267,20 @@ where
 }
 
 /// Makes one call with a client that treats its attempts like this. Says what came of it, and what each attempt read.
-async fn treated<B>(treatments: &[Treatment], request: Request<B>, cap: usize) -> (io::Result<StatusCode>, Vec<String>)
+async fn treated<B>(
+    treatments: &'static [Treatment],
+    request: Request<B>,
+    cap: usize,
+) -> (io::Result<StatusCode>, Vec<String>)
 where
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send> + Send + Unpin + 'static,
 {
     let seen = Arrived::default();
-    let treatments = Arc::new(Mutex::new(treatments.to_vec().into_iter()));
+    let treatments = Arc::new(Mutex::new(treatments.iter()));
     let client = tower::service_fn({
         let seen = Arc::clone(&seen);
         move |request: Request<ReplayBody<B>>| {
-            let treatment = treatments.lock().unwrap().next().unwrap_or(Treatment::Answer);
+            let treatment = *treatments.lock().unwrap().next().unwrap_or(&Treatment::Answer);
             let (seen, mut body) = (Arc::clone(&seen), request.into_body());
             let place = seen.lock().unwrap().len();
             seen.lock().unwrap().push(String::new());
@@ -285,7 +295,9 @@ where
                 let reading = async move {
                     let mut text = String::new();
                     let read = read(&mut body, frames, &mut text).await;
-                    let superseded = |error: &io::Error| error.get_ref().is_some_and(|error| error.is::<ReplayError>());
+                    let superseded = |error: &io::Error| {
+                        error.get_ref().and_then(|error| error.downcast_ref()) == Some(&ReplayError::Superseded)
+                    };
                     if read.as_ref().is_err_and(superseded) {
                         text.push_str("(superseded)");
                     }
@@ -330,8 +342,8 @@ async fn a_body_that_the_first_attempt_never_read_is_read_by_the_second() {
 
 #[tokio::test(start_paused = true)]
 async fn every_attempt_begins_at_the_beginning_and_goes_on_where_nobody_was() {
-    let refusals = [Treatment::RefuseAfter(1), Treatment::RefuseAfter(2), Treatment::RefuseAfter(0)];
-    let (result, seen) = treated(&refusals, upload("/", slowly()), MIB).await;
+    const REFUSALS: [Treatment; 3] = [Treatment::RefuseAfter(1), Treatment::RefuseAfter(2), Treatment::RefuseAfter(0)];
+    let (result, seen) = treated(&REFUSALS, upload("/", slowly()), MIB).await;
     assert_eq!(result.unwrap(), StatusCode::OK);
     assert_eq!(seen, ["one ", "one two ", "", WHOLE]);
 }

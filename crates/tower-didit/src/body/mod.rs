@@ -41,6 +41,59 @@
 //! will be repeated is therefore read and thrown away during the backoff, up to 64 KiB and for at most a second, and
 //! never for longer than the backoff lasts; whatever is larger or slower costs a connection, not time. The response that
 //! the caller gets is left alone.
+//!
+//! # Example
+//!
+//! An upload that comes in pieces, to a server that refuses it after the first of them:
+//!
+//! ```
+//! use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::{BodyExt, Empty};
+//! use tower::{Layer, ServiceExt};
+//! use tower_didit::{body::ReplayBody, retry::RetryLayer};
+//! # use std::{convert::Infallible, pin::Pin, task::{Context, Poll}};
+//! # use http_body::{Body, Frame};
+//! #
+//! # struct Pieces(Vec<&'static str>);
+//! #
+//! # impl Body for Pieces {
+//! #     type Data = Bytes;
+//! #     type Error = Infallible;
+//! #
+//! #     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+//! #         Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!
+//! let refused = Arc::new(AtomicBool::new(false));
+//! let client = tower::service_fn(move |request: Request<ReplayBody<Pieces>>| {
+//!     let refused = Arc::clone(&refused);
+//!     async move {
+//!         let (mut body, mut response) = (request.into_body(), Response::new(Empty::<Bytes>::new()));
+//!         if !refused.swap(true, Ordering::Relaxed) {
+//!             body.frame().await;
+//!             *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+//!         } else {
+//!             // The piece that was sent before, and those that nobody has read.
+//!             let whole = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+//!             assert_eq!(whole, "three pieces in all");
+//!         }
+//!         Ok::<_, std::io::Error>(response)
+//!     }
+//! });
+//!
+//! // Each call under way may keep this much in memory; the default is Didit's largest upload.
+//! let service = RetryLayer::builder().replay_cap(4 * 1024 * 1024).build()?.layer(client);
+//! let upload = Pieces(vec![" in all", " pieces", "three"]);
+//! let response = service.oneshot(Request::put("/v3/upload/").body(upload)?).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
 
 mod drain;
 mod replay;

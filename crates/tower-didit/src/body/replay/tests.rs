@@ -383,7 +383,9 @@ fn an_error_goes_to_the_attempt_that_meets_it_and_nothing_is_repeated() {
     assert!(error.is::<io::Error>(), "it keeps its type");
     assert!(!kept.can_start_over() && !kept.claim());
     assert!(read(&mut body).is_none(), "told once");
-    assert_eq!(error_of(&mut kept.again()), ReplayError::Broken, "never a truncated body");
+    let mut again = kept.again();
+    assert!(!again.is_end_stream());
+    assert_eq!(error_of(&mut again), ReplayError::Broken, "never a truncated body");
 }
 
 #[test]
@@ -596,6 +598,7 @@ fn whatever_happens_an_attempt_sends_the_body_from_its_beginning_or_fails() {
                             assert!(whole.starts_with(sent), "seed {seed}: bytes doubled, lost or out of order");
                         }
                         Poll::Ready(Some(Err(error))) => {
+                            assert!(!says_ended, "seed {seed}: a cut-off body looked complete");
                             assert!(index < newest, "seed {seed}: {error}");
                             assert_eq!(*error.downcast::<ReplayError>().unwrap(), ReplayError::Superseded);
                             *ended = true;
