@@ -11,10 +11,12 @@ use std::{
 };
 
 use benches::Instant;
+use bytes::Bytes;
 use divan::{AllocProfiler, Bencher, black_box};
 use failsafe::{CircuitBreaker as _, backoff, failure_policy};
 use futures_executor::block_on;
 use http::{Request, Response};
+use http_body_util::Empty;
 use tower::{Layer, Service, ServiceExt};
 use tower_didit::circuit_breaker::CircuitBreakerLayer;
 
@@ -34,7 +36,7 @@ fn request() -> Request<()> {
 
 fn measure<S>(bencher: Bencher<'_, '_>, service: S)
 where
-    S: Service<Request<()>, Response = Response<()>> + Clone + Send + Sync,
+    S: Service<Request<()>, Response = Response<Empty<Bytes>>> + Clone + Send + Sync,
 {
     bencher.with_inputs(|| (service.clone(), request())).bench_values(|(mut service, request)| {
         block_on(async { service.ready().await.ok()?.call(request).await.ok() })
@@ -54,9 +56,9 @@ fn b_clock_and_addition(bencher: Bencher<'_, '_>) {
     struct Counting(std::sync::Arc<AtomicU64>);
 
     impl Service<Request<()>> for Counting {
-        type Response = Response<()>;
+        type Response = Response<Empty<Bytes>>;
         type Error = Infallible;
-        type Future = Ready<Result<Response<()>, Infallible>>;
+        type Future = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 
         fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             Poll::Ready(Ok(()))
@@ -66,7 +68,7 @@ fn b_clock_and_addition(bencher: Bencher<'_, '_>) {
             black_box(tokio::time::Instant::now());
             self.0.fetch_add(1, Ordering::Relaxed);
             drop(request);
-            ready(Ok(Response::new(())))
+            ready(Ok(Response::new(Empty::new())))
         }
     }
 

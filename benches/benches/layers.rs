@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use benches::{Body, Instant, create_session};
+use benches::{Instant, Reading, create_session, create_session_in_pieces};
+use bytes::Bytes;
 use didit_api::Limits;
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use http::{Request, Response};
+use http_body_util::Empty;
 use tokio::runtime::Builder;
 use tower::{Layer, Service, ServiceExt};
 use tower_didit::{
@@ -38,20 +40,32 @@ fn pacing() -> PacingLayer {
     builder.build().unwrap_or_else(|_| PacingLayer::didit())
 }
 
-fn measure<S>(bencher: Bencher<'_, '_>, mut service: S)
+fn measure<S>(bencher: Bencher<'_, '_>, service: S)
 where
-    S: Service<Request<Body>, Response = Response<()>>,
+    S: Service<Request<benches::Body>, Response = Response<Empty<Bytes>>>,
+{
+    measure_with(bencher, create_session, service);
+}
+
+fn measure_with<S, B>(bencher: Bencher<'_, '_>, request: fn() -> Request<B>, mut service: S)
+where
+    S: Service<Request<B>, Response = Response<Empty<Bytes>>>,
 {
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
     bencher
         .counter(ItemsCount::new(1_usize))
-        .with_inputs(create_session)
+        .with_inputs(request)
         .bench_local_values(|request| runtime.block_on(async { service.ready().await.ok()?.call(request).await.ok() }));
 }
 
 #[divan::bench]
 fn a_bare(bencher: Bencher<'_, '_>) {
     measure(bencher, Instant);
+}
+
+#[divan::bench]
+fn a_bare_with_a_stream(bencher: Bencher<'_, '_>) {
+    measure_with(bencher, create_session_in_pieces, Reading);
 }
 
 #[divan::bench]
@@ -72,6 +86,11 @@ fn d_deadline(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn e_retry(bencher: Bencher<'_, '_>) {
     measure(bencher, RetryLayer::didit().layer(Instant));
+}
+
+#[divan::bench]
+fn e_retry_of_a_stream(bencher: Bencher<'_, '_>) {
+    measure_with(bencher, create_session_in_pieces, RetryLayer::didit().layer(Reading));
 }
 
 #[divan::bench]

@@ -169,7 +169,7 @@ async fn before_it_opens_it_may_refuse_repetitions_alone() {
     let layer = RetryLayer::builder().max_attempts(3).build().unwrap();
     let service = ServiceBuilder::new().layer(layer).layer(breaker.clone()).service(failing.clone());
     let error = service.oneshot(get("/v3/sessions/")).await.unwrap_err();
-    assert!(error.as_layer().is_some(), "{error:?}");
+    assert!(error.as_inner().is_some(), "what the caller gets is what came of the attempt that was made: {error:?}");
     assert_eq!(failing.calls(), 1);
     assert_eq!(breaker.state(ServiceGroup::Core), Some(CircuitState::Closed));
 }

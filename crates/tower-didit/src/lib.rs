@@ -97,8 +97,8 @@
 //!   back, as [`stack::Error::retry_at`] does for the whole stack.
 //! - **One call** asks for something else with [`call::CallOptions`] in its request's extensions, and tells how it went
 //!   in a [`call::CallReport`] in its response's extensions.
-//! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body goes out once
-//!   and is not repeated.
+//! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body is recorded as
+//!   it is sent, up to 16 MiB, and sent again from there; a larger one goes out once.
 //! - **Time** is tokio's, so that a test with a paused clock drives every layer.
 //!
 //! # Feature flags
@@ -115,7 +115,7 @@
 //! | `deadline` | [`deadline`]: one time for the whole call | |
 //! | `idempotency` | [`idempotency`]: one key for all attempts | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
-//! | `retry` | [`retry`] and [`body`]: repeats what may be repeated | |
+//! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |

@@ -45,6 +45,7 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: StdError + 'static,
     B: Body + Unpin,
+    RB: Body + Unpin,
 {
     type Output = Result<Response<RB>, Error<S::Error>>;
 

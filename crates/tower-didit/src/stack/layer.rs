@@ -231,10 +231,12 @@ mod tests {
             builder().retry(|retry| retry.longest_wait(Duration::MAX)).build(),
             builder().pacing(|pacing| pacing.epsilon(Duration::MAX)).build(),
             builder().routes(Arc::new(Routes::empty())).build(),
+            builder().retry(|retry| retry.replay_cap(RetryBuilder::MAX_REPLAY_CAP + 1)).build(),
         ];
         let refused: Vec<_> = refused.into_iter().map(|built| built.unwrap_err().to_string()).collect();
         assert_eq!(refused[0], "the API key is missing; allowed is visible ASCII, without spaces and line ends");
         assert_eq!(refused[6], "max_attempts is zero; it must be at least 1");
+        assert_eq!(refused.last().unwrap(), "replay_cap is 1073741825 bytes; allowed is at most 1073741824");
         assert!(refused[9].starts_with("the limits count what the route table does not have: "), "{}", refused[9]);
     }
 

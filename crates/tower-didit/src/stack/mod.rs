@@ -21,7 +21,7 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
+//! use http_body_util::{Empty, Full};
 //! use tower::{Layer, ServiceExt};
 //! use tower_didit::{DiditLayer, body::ReplayBody};
 //!
@@ -31,7 +31,7 @@
 //! let client = tower::service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
 //!     assert_eq!(request.uri().host(), Some("verification.didit.me"));
 //!     assert!(request.headers().contains_key("x-api-key"));
-//!     Ok::<_, std::io::Error>(Response::new(()))
+//!     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
 //! });
 //!
 //! let didit = DiditLayer::builder().api_key("secret").build()?.layer(client);
@@ -108,6 +108,7 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     S::Error: std::error::Error + 'static,
     B: Body + Unpin,
+    RB: Body + Unpin,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
