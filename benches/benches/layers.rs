@@ -17,6 +17,7 @@ use tower_didit::{
     correlation::CorrelationLayer, deadline::DeadlineLayer, idempotency::IdempotencyLayer, pacing::PacingLayer,
     retry::RetryLayer,
 };
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -71,6 +72,14 @@ fn a_bare_with_a_stream(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn b_correlation(bencher: Bencher<'_, '_>) {
     measure(bencher, CorrelationLayer::new().layer(Instant));
+}
+
+/// The peer of correlation: an id into the request, and out again with the response. It opens no span and hands its id
+/// to no task; `uuid` draws it from the system, correlation from the thread's generator.
+#[divan::bench]
+fn b_tower_http_request_id(bencher: Bencher<'_, '_>) {
+    let propagated = PropagateRequestIdLayer::x_request_id().layer(Instant);
+    measure(bencher, SetRequestIdLayer::x_request_id(MakeRequestUuid).layer(propagated));
 }
 
 #[divan::bench]

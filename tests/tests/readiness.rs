@@ -10,10 +10,11 @@ use tower::{Layer, Service, ServiceExt};
 use tower_didit::{
     DiditLayer,
     attempt_timeout::AttemptTimeoutLayer,
+    call::CallOptions,
     circuit_breaker::CircuitBreakerLayer,
     correlation::{CorrelationLayer, InboundCorrelationLayer},
     deadline::DeadlineLayer,
-    idempotency::IdempotencyLayer,
+    idempotency::{IdempotencyLayer, store::MemoryStore},
     pacing::PacingLayer,
     retry::RetryLayer,
 };
@@ -54,6 +55,24 @@ async fn every_layer_calls_only_what_is_ready() {
     passes(PacingLayer::didit()).await;
     passes(breaker).await;
     passes(AttemptTimeoutLayer::didit()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_another_with_its_name_reserves_nothing() {
+    let probe = ReadinessProbe::new([Answer::After(SECOND)]);
+    let service = IdempotencyLayer::new().store(MemoryStore::new()).layer(probe.clone());
+    let call = || {
+        let mut request = create_session(Some("user"), "one");
+        request.extensions_mut().insert(CallOptions::new().operation_id("one".parse().unwrap()));
+        tokio::spawn(service.clone().oneshot(request))
+    };
+    let calls = [call(), call(), call()];
+    tokio::time::sleep(SECOND / 2).await;
+    assert_eq!((probe.calls(), probe.reserved()), (1, 0));
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!((probe.calls(), probe.reserved()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -107,13 +107,14 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper` and `h2` | |
+//! | `full` | `stack`, `hyper`, `h2` and `idempotency-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
 //! | `correlation` | [`correlation`]: one id for a journey, in and out | |
 //! | `deadline` | [`deadline`]: one time for the whole call | |
-//! | `idempotency` | [`idempotency`]: one key for all attempts | |
+//! | `idempotency` | [`idempotency`]: one key for all attempts, and stores that let each operation happen once | |
+//! | `idempotency-redb` | [`RedbStore`](idempotency::store::RedbStore): a store that outlives the process | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
@@ -164,7 +165,7 @@ pub mod retry;
 pub mod stack;
 
 #[cfg(feature = "stack")]
-pub use self::stack::{DiditLayer, DiditService};
+pub use self::stack::{DiditLayer, DiditService, StoredDiditService};
 pub use self::{error::ConfigError, random::Randomness};
 
 /// Compiles the program of the README.

@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{CallOptions, CallReport};
+use crate::outcome::{NotSent, Outcome};
 
 /// The state of a running call.
 #[derive(Debug, Default)]
@@ -26,7 +27,18 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Whether a retry layer further out already repeats this call.
     pub(crate) retried: bool,
+    /// Whether an attempt may have been carried out without an answer to show for it.
+    pub(crate) in_doubt: bool,
     wants_report: bool,
+}
+
+impl Call {
+    /// Notes what an attempt came to.
+    pub(crate) fn attempted(&mut self, outcome: Outcome) {
+        self.in_doubt |= outcome == Outcome::Ambiguous;
+        self.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
+        self.report.outcome = Some(outcome);
+    }
 }
 
 thread_local! {
@@ -104,6 +116,14 @@ impl<F> InCall<F> {
         let wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
         let mut call = Some(Call { wants_report, deadline: deadline(), ..Call::default() });
         let inner = lend(&mut call, || start(request));
+        Self { call, inner }
+    }
+
+    /// Runs `start` as a call of its own, whatever call is running.
+    #[cfg(feature = "idempotency")]
+    pub(crate) fn apart(start: impl FnOnce() -> F) -> Self {
+        let mut call = Some(Call::default());
+        let inner = lend(&mut call, start);
         Self { call, inner }
     }
 

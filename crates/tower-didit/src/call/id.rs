@@ -1,4 +1,4 @@
-//! The two identifiers of a call, each a header value that is safe to log.
+//! The identifiers of a call, each a header value that is safe to log.
 
 use std::fmt;
 
@@ -90,6 +90,32 @@ impl IdempotencyKey {
     }
 }
 
+/// The caller's own name for one business operation: what must happen once, however often it is asked for.
+///
+/// At most [`MAX_LEN`](Self::MAX_LEN) bytes of ASCII letters, digits and `-_.:/+=@~`. It is logged and may be sent, so
+/// it names an order or a row, never a person. Clones share their bytes.
+///
+/// # Example
+///
+/// ```
+/// use tower_didit::call::{CallOptions, OperationId};
+///
+/// let id: OperationId = "order-7/verify".parse()?;
+/// let request = http::Request::post("/v3/session/").extension(CallOptions::new().operation_id(id));
+/// # Ok::<(), tower_didit::call::InvalidId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct OperationId(HeaderValue);
+
+impl OperationId {
+    /// The longest identifier: 128 bytes, room for two UUIDs or a path of names.
+    pub const MAX_LEN: usize = 128;
+
+    fn fits(byte: u8) -> bool {
+        CorrelationId::fits(byte)
+    }
+}
+
 macro_rules! identifier {
     ($name:ident, $allowed:literal) => {
         impl $name {
@@ -153,6 +179,7 @@ macro_rules! identifier {
 
 identifier!(CorrelationId, "letters, digits and -_.:/+=@~");
 identifier!(IdempotencyKey, "visible ASCII");
+identifier!(OperationId, "letters, digits and -_.:/+=@~");
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +192,14 @@ mod tests {
         }
         assert!(matches!("".parse::<CorrelationId>(), Err(InvalidId::Length { length: 0, most: 128 })));
         assert!(matches!("x".repeat(10_240).parse::<CorrelationId>(), Err(InvalidId::Length { .. })));
+    }
+
+    #[test]
+    fn an_operation_is_named_within_bounds() {
+        assert!("order-7/verify".parse::<OperationId>().is_ok());
+        assert!("o".repeat(128).parse::<OperationId>().is_ok());
+        assert!(matches!("o".repeat(129).parse::<OperationId>(), Err(InvalidId::Length { most: 128, .. })));
+        assert!(matches!("Ada Example".parse::<OperationId>(), Err(InvalidId::Alphabet { position: 3, .. })));
     }
 
     #[test]

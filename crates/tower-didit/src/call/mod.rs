@@ -26,7 +26,7 @@ mod options;
 mod report;
 
 pub use self::{
-    id::{CorrelationId, IdempotencyKey, InvalidId},
+    id::{CorrelationId, IdempotencyKey, InvalidId, OperationId},
     options::{CallOptions, RetryOverride},
     report::CallReport,
 };

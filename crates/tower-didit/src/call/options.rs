@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{CorrelationId, IdempotencyKey};
+use super::{CorrelationId, IdempotencyKey, OperationId};
 
 /// What a caller asks of one call, put into the request's extensions. Absent, it costs nothing.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct CallOptions {
     pub(crate) deadline: Option<Duration>,
+    pub(crate) operation_id: Option<OperationId>,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) correlation_id: Option<CorrelationId>,
     pub(crate) retry: Option<RetryOverride>,
@@ -24,6 +25,13 @@ impl CallOptions {
     /// Gives the whole call this long, waiting and repeating included. Read by the deadline layer.
     pub fn deadline(mut self, total: Duration) -> Self {
         self.deadline = Some(total);
+        self
+    }
+
+    /// Names the business operation that the call belongs to, so that the same call has the same idempotency key in
+    /// every process and after every restart. Read by the idempotency layer, for POST and PATCH.
+    pub fn operation_id(mut self, id: OperationId) -> Self {
+        self.operation_id = Some(id);
         self
     }
 

@@ -1,48 +1,52 @@
 use http::HeaderName;
 use tower::Layer;
 
-use super::{HEADER, Idempotency};
+use super::{HashSecret, Idempotency, keys::Keys};
 use crate::random::Randomness;
 
 /// Names every POST and PATCH call; see the [module](super).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct IdempotencyLayer {
-    pub(super) header: HeaderName,
-    pub(super) quoted: bool,
-    pub(super) random: Randomness,
+    pub(super) keys: Keys,
 }
 
 impl IdempotencyLayer {
-    /// Sends a new UUIDv7 as [`HEADER`], bare, as Didit takes it.
+    /// Sends the key as [`HEADER`](super::HEADER), bare, as Didit takes it: made of the call's operation id if it has
+    /// one, else a new UUIDv7.
     pub fn new() -> Self {
-        Self { header: HEADER, quoted: false, random: Randomness::new() }
+        Self::default()
     }
 
     /// Sends the key under another name.
     #[must_use]
     pub fn header(mut self, name: HeaderName) -> Self {
-        self.header = name;
+        self.keys.header = name;
         self
     }
 
     /// Sends the key as a quoted string (RFC 8941), as the IETF draft asks. A caller's own header is left as it is.
     #[must_use]
     pub fn quoted(mut self, quoted: bool) -> Self {
-        self.quoted = quoted;
+        self.keys.quoted = quoted;
         self
     }
 
-    /// Makes keys from another source of randomness.
+    /// Makes random keys from another source of randomness.
     #[must_use]
     pub fn randomness(mut self, random: Randomness) -> Self {
-        self.random = random;
+        self.keys.random = random;
         self
     }
-}
 
-impl Default for IdempotencyLayer {
-    fn default() -> Self {
-        Self::new()
+    /// Makes keys from operation ids under this secret. By default there is none ([`HashSecret::NONE`]), so that all
+    /// processes make the same keys without being told anything.
+    ///
+    /// A key is a hash of the body too, and it is logged. With a secret, which all processes have to share, nobody who
+    /// reads a log can test guesses at a body against it.
+    #[must_use]
+    pub fn key_secret(mut self, secret: HashSecret) -> Self {
+        self.keys.secret = secret;
+        self
     }
 }
 

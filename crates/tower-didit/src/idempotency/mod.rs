@@ -9,6 +9,23 @@
 //!
 //! Only POST and PATCH get a key: the other methods are idempotent by themselves (RFC 9110).
 //!
+//! # Keys that survive a restart
+//!
+//! By default a key is a random UUIDv7: it covers the attempts of one call and nothing else. A process that dies in the
+//! middle of a call and starts over makes another. A caller that names the business operation with
+//! [`CallOptions::operation_id`] gets a key made of that id, the method, the path with its query, and the body: a UUIDv8
+//! that is the same in every process, always.
+//!
+//! The body counts if it lies in memory as `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`, where it can be read without
+//! being taken. Any other body may stream; its key is made of the rest.
+//!
+//! # Calls that happen once
+//!
+//! A key in a header helps only where the server honours it. With a [store](IdempotencyLayer::store) the layer remembers
+//! which operations were begun and what came of them: calls with one name are held together, an operation that may have
+//! been carried out is [looked up](reconcile) before it is sent again, and what is done is not done twice. That is
+//! [`stored`], a service of its own, so that a stack without a store pays nothing for it.
+//!
 //! # What it protects at Didit
 //!
 //! Didit honours the header on `POST /v3/aml/` and on wallet verification only (its api-errors page). Sending it
@@ -18,35 +35,55 @@
 //! # Example
 //!
 //! ```
-//! use tower::ServiceBuilder;
-//! use tower_didit::idempotency::IdempotencyLayer;
-//! # async fn client(_: http::Request<()>) -> Result<http::Response<()>, std::convert::Infallible> {
-//! #     Ok(http::Response::new(()))
-//! # }
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_didit::{call::CallOptions, idempotency::{self, IdempotencyLayer}};
 //!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let service = ServiceBuilder::new()
 //!     .layer(IdempotencyLayer::new())
-//!     .service_fn(client);
+//!     .service_fn(async |request: Request<String>| {
+//!         // What a server would recognise the call by.
+//!         Ok::<_, std::convert::Infallible>(Response::new(request.headers()[idempotency::HEADER].clone()))
+//!     });
+//!
+//! let request = || {
+//!     let options = CallOptions::new().operation_id("order-7".parse()?);
+//!     let body = r#"{"full_name":"Ada Example"}"#.to_owned();
+//!     Ok::<_, Box<dyn std::error::Error>>(Request::post("/v3/aml/").extension(options).body(body)?)
+//! };
+//! let first = service.clone().oneshot(request()?).await?.into_body();
+//! let second = service.oneshot(request()?).await?.into_body();
+//! assert_eq!(first, second);
+//! # Ok(())
+//! # }
 //! ```
 
 mod future;
+mod hash;
+mod keys;
 mod layer;
+mod payload;
+pub mod reconcile;
+pub mod store;
+pub mod stored;
 
 use std::task::{Context, Poll};
 
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, Request, Response};
 use tower::Service;
 
-pub use self::{future::ResponseFuture, layer::IdempotencyLayer};
-pub use crate::call::IdempotencyKey;
-use crate::{
-    call::{
-        CallOptions,
-        current::{self, InCall},
-    },
-    ids,
-    random::Randomness,
+use self::keys::Keys;
+pub use self::{
+    future::ResponseFuture,
+    hash::HashSecret,
+    layer::IdempotencyLayer,
+    stored::{Provenance, Refused, StoredIdempotency, StoredIdempotencyLayer},
 };
+#[cfg(doc)]
+use crate::call::CallOptions;
+pub use crate::call::IdempotencyKey;
+use crate::call::current::{self, InCall};
 
 /// The header that carries the key unless the layer is told otherwise (IETF draft-ietf-httpapi-idempotency-key-header).
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -55,9 +92,7 @@ pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Clone, Debug)]
 pub struct Idempotency<S> {
     inner: S,
-    header: HeaderName,
-    quoted: bool,
-    random: Randomness,
+    keys: Keys,
 }
 
 // ===== impl Idempotency =====
@@ -65,41 +100,16 @@ pub struct Idempotency<S> {
 impl<S> Idempotency<S> {
     /// Wraps a service.
     pub fn new(inner: S, layer: &IdempotencyLayer) -> Self {
-        let IdempotencyLayer { header, quoted, random } = layer.clone();
-        Self { inner, header, quoted, random }
+        Self { inner, keys: layer.keys.clone() }
     }
 
     inner_accessors!();
-
-    /// Puts the key into the request, unless it carries one; returns the key in use.
-    fn stamp<B>(&self, request: &mut Request<B>) -> Option<IdempotencyKey> {
-        if let Some(own) = request.headers().get(&self.header) {
-            return IdempotencyKey::try_from(own.clone()).ok();
-        }
-        let options = request.extensions().get::<CallOptions>();
-        let key = match options.and_then(|options| options.idempotency_key.clone()) {
-            Some(own) => own,
-            None if matches!(*request.method(), Method::POST | Method::PATCH) => {
-                IdempotencyKey::trusted(ids::new_id(&self.random))
-            }
-            None => return None,
-        };
-        let value = if self.quoted { quote(&key) } else { key.to_header() };
-        request.headers_mut().insert(self.header.clone(), value);
-        Some(key)
-    }
-}
-
-/// The key as a string item of RFC 8941, section 3.3.3: quoted, with `"` and `\` escaped.
-fn quote(key: &IdempotencyKey) -> HeaderValue {
-    let escaped = key.as_str().replace('\\', r"\\").replace('"', "\\\"");
-    // Visible ASCII in quotes is always a header value.
-    HeaderValue::try_from(format!("\"{escaped}\"")).unwrap_or_else(|_| key.to_header())
 }
 
 impl<S, B, RB> Service<Request<B>> for Idempotency<S>
 where
     S: Service<Request<B>, Response = Response<RB>>,
+    B: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -110,7 +120,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let key = self.stamp(&mut request);
+        let key = self.keys.stamp(&mut request);
         ResponseFuture::new(InCall::enter(request, |request| {
             current::with(|call| call.report.idempotency_key = call.report.idempotency_key.take().or(key));
             self.inner.call(request)

@@ -217,10 +217,7 @@ where
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
                     let is_local = matches!(outcome, Outcome::NotSent(NotSent::Local { .. }));
-                    current::with(|call| {
-                        call.report.outcome = Some(outcome);
-                        call.report.held_back += u32::from(is_local);
-                    });
+                    current::with(|call| call.attempted(outcome));
                     if outcome == Outcome::Answered {
                         if let Some(budget) = &this.shared.budget {
                             budget.deposit(*this.taken);

@@ -8,7 +8,7 @@ use crate::{
     call::{CallReport, CorrelationId},
     circuit_breaker, deadline,
     error::LayerError,
-    pacing,
+    idempotency, pacing,
 };
 
 /// Why a call came to no response: what kind of failure, and how it came about.
@@ -26,6 +26,9 @@ pub enum ErrorKind<E> {
     /// The request names another host.
     #[error(transparent)]
     ForeignHost(ForeignHost),
+    /// Another call has this one's name, or had it: with an idempotency store only.
+    #[error(transparent)]
+    Idempotency(idempotency::Refused),
     /// The call's total time ran out.
     #[error(transparent)]
     Deadline(deadline::Elapsed),
@@ -98,27 +101,51 @@ impl<E: StdError + 'static> StdError for Error<E> {
 type Nested<E> =
     deadline::Error<circuit_breaker::Error<pacing::Error<circuit_breaker::Error<attempt_timeout::Error<E>>>>>;
 
-impl<E> From<Nested<E>> for ErrorKind<E> {
-    fn from(error: Nested<E>) -> Self {
-        let error = match error {
-            LayerError::Layer(elapsed) => return Self::Deadline(elapsed),
+/// What the layers return as an error, one inside the other.
+///
+/// Implemented for the layers of a stack, with and without a store.
+pub trait Flatten {
+    /// The error of the client inside.
+    type Client;
+
+    /// The one error that it is.
+    fn flatten(self) -> ErrorKind<Self::Client>;
+}
+
+impl<E> Flatten for LayerError<idempotency::Refused, Nested<E>> {
+    type Client = E;
+
+    fn flatten(self) -> ErrorKind<E> {
+        match self {
+            Self::Layer(refused) => ErrorKind::Idempotency(refused),
+            Self::Inner(inner) => inner.flatten(),
+        }
+    }
+}
+
+impl<E> Flatten for Nested<E> {
+    type Client = E;
+
+    fn flatten(self) -> ErrorKind<E> {
+        let error = match self {
+            LayerError::Layer(elapsed) => return ErrorKind::Deadline(elapsed),
             LayerError::Inner(inner) => inner,
         };
         let error = match error {
-            LayerError::Layer(open) => return Self::CircuitOpen(open),
+            LayerError::Layer(open) => return ErrorKind::CircuitOpen(open),
             LayerError::Inner(inner) => inner,
         };
         let error = match error {
-            LayerError::Layer(refused) => return Self::Quota(refused),
+            LayerError::Layer(refused) => return ErrorKind::Quota(refused),
             LayerError::Inner(inner) => inner,
         };
         let error = match error {
-            LayerError::Layer(open) => return Self::CircuitOpen(open),
+            LayerError::Layer(open) => return ErrorKind::CircuitOpen(open),
             LayerError::Inner(inner) => inner,
         };
         match error {
-            LayerError::Layer(elapsed) => Self::AttemptTimeout(elapsed),
-            LayerError::Inner(inner) => Self::Client(inner),
+            LayerError::Layer(elapsed) => ErrorKind::AttemptTimeout(elapsed),
+            LayerError::Inner(inner) => ErrorKind::Client(inner),
         }
     }
 }

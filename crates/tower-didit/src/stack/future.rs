@@ -1,53 +1,47 @@
 use std::{
-    error::Error as StdError,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use http::{Request, Response};
-use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use super::{Error, ErrorKind, ForeignHost, Layers};
+use super::{Error, ErrorKind, Flatten, ForeignHost};
 use crate::{
-    body::ReplayBody,
     call::current::InCall,
     error::LayerError,
     refusable::{Refusable, RefusableProjection},
 };
 
 /// What the layers return.
-type Running<S, B> = InCall<<Layers<S> as Service<Request<B>>>::Future>;
+type Running<T, B> = InCall<<T as Service<Request<B>>>::Future>;
 
 pin_project! {
-    /// The response of [`DiditService`](super::DiditService).
-    pub struct ResponseFuture<S, B>
+    /// The response of [`Stack`](super::Stack).
+    pub struct ResponseFuture<T, B>
     where
-        Layers<S>: Service<Request<B>>,
+        T: Service<Request<B>>,
     {
         #[pin]
-        inner: Refusable<Running<S, B>, ForeignHost>,
+        inner: Refusable<Running<T, B>, ForeignHost>,
     }
 }
 
-impl<S, B> ResponseFuture<S, B>
+impl<T, B> ResponseFuture<T, B>
 where
-    Layers<S>: Service<Request<B>>,
+    T: Service<Request<B>>,
 {
-    pub(super) fn new(inner: Refusable<Running<S, B>, ForeignHost>) -> Self {
+    pub(super) fn new(inner: Refusable<Running<T, B>, ForeignHost>) -> Self {
         Self { inner }
     }
 }
 
-impl<S, B, RB> Future for ResponseFuture<S, B>
+impl<T, B, RB> Future for ResponseFuture<T, B>
 where
-    S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
-    S::Error: StdError + 'static,
-    B: Body + Unpin,
-    RB: Body + Unpin,
+    T: Service<Request<B>, Response = Response<RB>, Error: Flatten>,
 {
-    type Output = Result<Response<RB>, Error<S::Error>>;
+    type Output = Result<T::Response, Error<<T::Error as Flatten>::Client>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut inner = self.project().inner;
@@ -61,7 +55,7 @@ where
         };
         let kind = match error {
             LayerError::Layer(foreign) => ErrorKind::ForeignHost(foreign),
-            LayerError::Inner(error) => error.into(),
+            LayerError::Inner(error) => error.flatten(),
         };
         Poll::Ready(Err(Error::new(kind, report)))
     }

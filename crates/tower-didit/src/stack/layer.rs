@@ -4,16 +4,16 @@ use didit_api::{Limits, Routes};
 use tower::Layer;
 
 use super::{
-    DiditService,
+    Bounded, Stack,
     target::{Target, without_secrets},
 };
 use crate::{
     attempt_timeout::AttemptTimeoutLayer,
     circuit_breaker::{CircuitBreakerLayer, TripPolicy},
-    correlation::CorrelationLayer,
+    correlation::{Correlation, CorrelationLayer},
     deadline::DeadlineLayer,
     error::{ConfigError, check_duration},
-    idempotency::IdempotencyLayer,
+    idempotency::{IdempotencyLayer, StoredIdempotencyLayer, store::Store},
     pacing::{PacingBuilder, PacingLayer},
     random::Randomness,
     retry::{RetryBuilder, RetryLayer},
@@ -24,10 +24,10 @@ use crate::{
 /// Everything that has to be shared is: two services made by one layer, and all their clones, keep one ledger, one set
 /// of circuits and one budget.
 #[derive(Clone, Debug)]
-pub struct DiditLayer {
+pub struct DiditLayer<I = IdempotencyLayer> {
     target: Arc<Target>,
     correlation: CorrelationLayer,
-    idempotency: IdempotencyLayer,
+    idempotency: I,
     deadline: DeadlineLayer,
     retry: RetryLayer,
     pacing: PacingLayer,
@@ -50,6 +50,7 @@ impl DiditLayer {
     /// | retry | [`RetryLayer::builder`] |
     /// | pacing | [`PacingLayer::builder`] |
     /// | circuit breaker | [`TripPolicy::DIDIT`] |
+    /// | idempotency | a key for each call, and no [store](DiditBuilder::idempotency_store) |
     pub fn builder() -> DiditBuilder {
         DiditBuilder {
             key: Key::Missing,
@@ -57,12 +58,15 @@ impl DiditLayer {
             routes: Routes::didit(),
             deadline: DeadlineLayer::DEFAULT,
             trip: TripPolicy::DIDIT,
+            idempotency: IdempotencyLayer::new(),
             retry: RetryLayer::builder(),
             pacing: PacingLayer::builder(),
             random: Randomness::new(),
         }
     }
+}
 
+impl<I> DiditLayer<I> {
     /// The pacing layer, which knows how full each scope is.
     pub fn pacing(&self) -> &PacingLayer {
         &self.pacing
@@ -74,27 +78,28 @@ impl DiditLayer {
     }
 }
 
-impl<S> Layer<S> for DiditLayer {
-    type Service = DiditService<S>;
+impl<S, I: Layer<Bounded<S>>> Layer<S> for DiditLayer<I> {
+    type Service = Stack<Correlation<I::Service>>;
 
     fn layer(&self, client: S) -> Self::Service {
         let queued = self.breaker.layer(self.attempt_timeout.layer(client));
         let queued = self.breaker.peek().layer(self.pacing.layer(queued));
         let call = self.deadline.layer(self.retry.layer(queued));
         let layers = self.correlation.layer(self.idempotency.layer(call));
-        DiditService { layers, target: Arc::clone(&self.target) }
+        Stack { layers, target: Arc::clone(&self.target) }
     }
 }
 
 /// Configures a [`DiditLayer`]; made by [`DiditLayer::builder`], which lists the defaults.
 #[derive(Clone)]
 #[must_use]
-pub struct DiditBuilder {
+pub struct DiditBuilder<I = IdempotencyLayer> {
     key: Key,
     base_url: String,
     routes: Arc<Routes>,
     deadline: Duration,
     trip: TripPolicy,
+    idempotency: I,
     retry: RetryBuilder,
     pacing: PacingBuilder,
     random: Randomness,
@@ -122,7 +127,7 @@ impl fmt::Debug for DiditBuilder {
     }
 }
 
-impl DiditBuilder {
+impl<I> DiditBuilder<I> {
     /// Sends this key as `x-api-key`, unless a request brings its own. It is never logged or shown.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.key = Key::Given(key.into());
@@ -182,15 +187,15 @@ impl DiditBuilder {
         self
     }
 
-    /// Builds the layer.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::ApiKey`] for a missing or unusable key, [`ConfigError::BaseUrl`] for a URL that cannot be sent to,
-    /// [`ConfigError::Duration`] for a deadline outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
-    /// [`PacingBuilder::build`] refuse.
-    pub fn build(self) -> Result<DiditLayer, ConfigError> {
-        let Self { key, base_url, routes, deadline, trip, retry, pacing, random } = self;
+    /// Changes the idempotency layer: the header's name, the secret of its keys, or, if there is a store, what becomes
+    /// of it.
+    pub fn idempotency(mut self, change: impl FnOnce(I) -> I) -> Self {
+        self.idempotency = change(self.idempotency);
+        self
+    }
+
+    fn assemble(self, finish: impl FnOnce(I, &Arc<Routes>, &Randomness) -> I) -> Result<DiditLayer<I>, ConfigError> {
+        let Self { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random } = self;
         let key = match key {
             Key::Missing => return Err(ConfigError::ApiKey { problem: "missing" }),
             Key::NotOurs => None,
@@ -200,13 +205,60 @@ impl DiditBuilder {
         Ok(DiditLayer {
             target: Arc::new(Target::new(&base_url, key.as_deref())?),
             correlation: CorrelationLayer::new().routes(Arc::clone(&routes)).randomness(random.clone()),
-            idempotency: IdempotencyLayer::new().randomness(random.clone()),
+            idempotency: finish(idempotency, &routes, &random),
             deadline: DeadlineLayer::new(deadline),
             retry: retry.routes(Arc::clone(&routes)).randomness(random.clone()).build()?,
             pacing: pacing.routes(Arc::clone(&routes)).build()?,
             breaker: CircuitBreakerLayer::with_randomness(trip, Arc::clone(&routes), random),
             attempt_timeout: AttemptTimeoutLayer::new(routes),
         })
+    }
+}
+
+impl DiditBuilder {
+    /// Remembers in `store` which calls were made, so that each that its caller has named happens once; see
+    /// [`idempotency::stored`](crate::idempotency::stored).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_didit::{DiditLayer, idempotency::store::MemoryStore};
+    ///
+    /// let layer = DiditLayer::builder()
+    ///     .api_key("secret")
+    ///     .idempotency_store(MemoryStore::new())
+    ///     .idempotency(|idempotency| idempotency.replay(true))
+    ///     .build()?;
+    /// # Ok::<(), tower_didit::ConfigError>(())
+    /// ```
+    pub fn idempotency_store(self, store: impl Store) -> DiditBuilder<StoredIdempotencyLayer> {
+        let Self { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random } = self;
+        let idempotency = idempotency.store(store);
+        DiditBuilder { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random }
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ApiKey`] for a missing or unusable key, [`ConfigError::BaseUrl`] for a URL that cannot be sent to,
+    /// [`ConfigError::Duration`] for a deadline outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
+    /// [`PacingBuilder::build`] refuse.
+    pub fn build(self) -> Result<DiditLayer, ConfigError> {
+        self.assemble(|idempotency, _routes, random| idempotency.randomness(random.clone()))
+    }
+}
+
+impl DiditBuilder<StoredIdempotencyLayer> {
+    /// Builds the layer. A call waits for another with its name as long as the stack's deadline, and the stack's routes
+    /// say what may be repeated, unless the idempotency layer was told otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As without a store.
+    pub fn build(self) -> Result<DiditLayer<StoredIdempotencyLayer>, ConfigError> {
+        let deadline = self.deadline;
+        self.assemble(|idempotency, routes, random| idempotency.within(Arc::clone(routes), random.clone(), deadline))
     }
 }
 

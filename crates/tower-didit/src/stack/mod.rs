@@ -13,6 +13,10 @@
 //! | [breaker, ticket](crate::circuit_breaker) | a call may have queued for a while: admission is decided at dispatch, and a refusal gives the slot back |
 //! | [attempt timeout](crate::attempt_timeout) | wire time only |
 //!
+//! With an [idempotency store](DiditBuilder::idempotency_store) the second layer is
+//! [`StoredIdempotency`], and the response body is its
+//! [`AnswerBody`](crate::idempotency::stored::AnswerBody).
+//!
 //! The stack also completes requests: the API key is added, and a URI without a host is sent to the base URL. A request
 //! for another host is refused, because the key would go with it.
 //!
@@ -67,56 +71,58 @@ use std::{
 };
 
 use http::{Request, Response};
-use http_body::Body;
 use tower::Service;
 
 use self::target::Target;
 pub use self::{
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Flatten},
     future::ResponseFuture,
     layer::{DiditBuilder, DiditLayer},
     target::ForeignHost,
 };
 use crate::{
     attempt_timeout::AttemptTimeout,
-    body::ReplayBody,
     call::current::InCall,
     circuit_breaker::{CircuitBreaker, CircuitBreakerPeek},
     correlation::Correlation,
     deadline::Deadline,
-    idempotency::Idempotency,
+    idempotency::{Idempotency, StoredIdempotency},
     pacing::Pacing,
     refusable::Refusable,
     retry::Retry,
 };
 
-/// The layers from outside in, around the client `S`.
-type Layers<S> = Correlation<Idempotency<Deadline<Retry<Queued<S>>>>>;
+/// A client `S` with all layers around it; see the [module](self).
+pub type DiditService<S> = Stack<Correlation<Idempotency<Bounded<S>>>>;
+
+/// A client `S` with all layers around it, and a store among them; see the [module](self).
+pub type StoredDiditService<S> = Stack<Correlation<StoredIdempotency<Bounded<S>>>>;
+
+/// What happens within the call's total time.
+type Bounded<S> = Deadline<Retry<Queued<S>>>;
 
 /// What one attempt goes through.
 type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTimeout<S>>>>;
 
-/// A client with all layers around it; see the [module](self).
+/// Layers from outside in, which requests go to completed, and come back from with one flat [`Error`].
+///
+/// [`DiditService`] and [`StoredDiditService`] say which layers those are.
 #[derive(Clone, Debug)]
-pub struct DiditService<S> {
-    layers: Layers<S>,
+pub struct Stack<T> {
+    layers: T,
     target: Arc<Target>,
 }
 
-impl<S, B, RB> Service<Request<B>> for DiditService<S>
+impl<T, B, RB> Service<Request<B>> for Stack<T>
 where
-    S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
-    S::Error: std::error::Error + 'static,
-    B: Body + Unpin,
-    RB: Body + Unpin,
+    T: Service<Request<B>, Response = Response<RB>, Error: Flatten>,
 {
-    type Response = S::Response;
-    type Error = Error<S::Error>;
-    type Future = ResponseFuture<S, B>;
+    type Response = T::Response;
+    type Error = Error<<T::Error as Flatten>::Client>;
+    type Future = ResponseFuture<T, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let ready = <Layers<S> as Service<Request<B>>>::poll_ready(&mut self.layers, cx);
-        ready.map_err(|error| Error::new(error.into(), None))
+        self.layers.poll_ready(cx).map_err(|error| Error::new(error.flatten(), None))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {

@@ -1,0 +1,176 @@
+//! Looking up whether something was done, before it is done again.
+//!
+//! # Why
+//!
+//! After a timeout, a reset or a crash nobody on this side knows whether the server acted. Sending the call again may do
+//! it twice, and giving up may lose it. What can be known is on the server: a [`Reconcile`] asks there, and says what it
+//! [found](Verdict).
+//!
+//! It runs in two cases: a call ended in doubt, after the retry layer had done what it may; or a call finds that an
+//! earlier one with its key was cancelled, or died with its process, before its result was known.
+//!
+//! | verdict | what the layer does |
+//! |---|---|
+//! | [`Found`](Verdict::Found) | answers with what was found, [marked](super::Provenance::Adopted) as adopted |
+//! | [`Absent`](Verdict::Absent) | sends the call; after a call that ended in doubt, once |
+//! | [`Harmless`](Verdict::Harmless) | sends a call that was found in doubt; one that ended in doubt is left to the next |
+//! | [`Undecided`](Verdict::Undecided) | sends nothing: hands out the last real result, or refuses |
+//!
+//! # Example
+//!
+//! [`DiditReconcile`] is the one for Didit. Another API brings its own:
+//!
+//! ```
+//! use http::StatusCode;
+//! use tower_didit::idempotency::reconcile::{Doubt, Found, Lookup, LookupFuture, Reconcile, Undecided, Verdict};
+//!
+//! /// Orders can be asked for by the key they were made with.
+//! #[derive(Debug)]
+//! struct Orders;
+//!
+//! impl Reconcile for Orders {
+//!     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict> {
+//!         Box::pin(async move {
+//!             let Some(operation) = &doubt.operation_id else { return Verdict::Undecided(Undecided::NoTrace) };
+//!             match lookup.get(&format!("/orders/{operation}")).await {
+//!                 Ok(order) if order.status() == StatusCode::OK => {
+//!                     Verdict::Found(Found::new(StatusCode::CREATED, None, order.into_body()))
+//!                 }
+//!                 Ok(order) if order.status() == StatusCode::NOT_FOUND => Verdict::Absent,
+//!                 _ => Verdict::Undecided(Undecided::LookupFailed),
+//!             }
+//!         })
+//!     }
+//! }
+//! ```
+//!
+//! The look-ups go through everything below the layer: they are paced, timed and
+//! repeated like any other call.
+
+mod created_at;
+mod didit;
+
+use std::{fmt, pin::Pin};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use uuid::Uuid;
+
+pub use self::didit::DiditReconcile;
+use super::store::Timestamp;
+use crate::call::OperationId;
+
+/// A call of which it is not known whether it was carried out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Doubt {
+    /// Its method.
+    pub method: Method,
+    /// Its URI.
+    pub uri: Uri,
+    /// Its headers, the idempotency key included.
+    pub headers: HeaderMap,
+    /// Its body; `None` if it does not lie in memory.
+    pub body: Option<Bytes>,
+    /// The operation it belongs to, if the caller named one.
+    pub operation_id: Option<OperationId>,
+    /// When it may have been sent for the first time.
+    pub since: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What is known after looking.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It was done, and this came of it.
+    Found(Found),
+    /// It was not done.
+    Absent,
+    /// It may have been done, and doing it again has no further effect.
+    Harmless,
+    /// It cannot be said.
+    Undecided(Undecided),
+}
+
+/// What a look-up found of a call's effect; what the caller gets instead of the lost answer.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Found {
+    /// The status to answer with.
+    pub status: StatusCode,
+    /// The id of what was made.
+    pub session_id: Option<Uuid>,
+    /// A JSON body.
+    pub body: Bytes,
+}
+
+impl Found {
+    /// Answers with this status and JSON body.
+    pub fn new(status: StatusCode, session_id: Option<Uuid>, body: Bytes) -> Self {
+        Self { status, session_id, body }
+    }
+}
+
+/// Shows no byte of the body: it may hold a session's link.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut found = f.debug_struct("Found");
+        found.field("status", &self.status).field("session_id", &self.session_id).finish_non_exhaustive()
+    }
+}
+
+/// Why it cannot be said whether a call was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Undecided {
+    /// Nothing on the server tells it from others.
+    #[error("nothing at the server would tell its effect from others")]
+    NoTrace,
+    /// The body that names it cannot be read again.
+    #[error("its body does not lie in memory, so that what it names is not known")]
+    NoBody,
+    /// More than one thing could have come of it.
+    #[error("{candidates} things that were made since could have come of it")]
+    Several {
+        /// How many.
+        candidates: usize,
+    },
+    /// What could have come of it carries the name of another operation, which may have replaced this one's.
+    #[error("what was made since carries the name of another operation")]
+    Renamed,
+    /// The server forgets what it was asked after a while, and this may be longer ago.
+    #[error("it is so long ago that the server may have forgotten its key")]
+    TooOld,
+    /// The look-up itself failed.
+    #[error("it could not be looked up")]
+    LookupFailed,
+}
+
+/// Sends look-ups.
+///
+/// They carry the headers of the call they are about, without those of its body and its idempotency key, so that key and
+/// correlation id are right.
+pub trait Lookup: Send {
+    /// Reads `target`, a path with a query, at the host of the call; the response's body is read whole.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupFailed`] if there is no response, or its body is broken or larger than 1 MiB.
+    fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>>;
+}
+
+/// What [`Lookup`] and [`Reconcile`] return.
+pub type LookupFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A look-up that came to no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the look-up came to no response")]
+pub struct LookupFailed;
+
+/// Finds out whether a call was carried out; see the [module](self).
+pub trait Reconcile: fmt::Debug + Send + Sync + 'static {
+    /// Looks, waits if that helps, looks again, and decides.
+    fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict>;
+}

@@ -1,0 +1,661 @@
+//! A store in a file, which outlives the process.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use redb::{Database, Durability, ReadableTable, Table, TableDefinition};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
+use crate::idempotency::HashSecret;
+
+/// A store in a file: what was written down is still there after a crash, `kill -9` or loss of power. Clones share it.
+///
+/// # What happens after a crash
+///
+/// An intent is on the disk before its call is sent. When the file is opened again, every operation that was in flight is
+/// *unknown*: the next call with its name is [looked up](crate::idempotency::reconcile) before anything is sent. One
+/// process at a time has the file; a second one is refused when it opens it.
+///
+/// # How it is written
+///
+/// The file is a [redb] database: copy-on-write B-trees, whose commits are on the disk (`fsync`) when they return, and of
+/// which the last good one is found after a crash. One thread of the store's own writes, so that no thread of the runtime
+/// ever waits for the disk; whatever has queued up meanwhile shares a commit. The queue is
+/// [bounded](Self::QUEUE), and calls wait for a place in it. Every write is durable, the outcome's too: without it an
+/// answered call would have to be looked up after a crash, and not every call can be.
+///
+/// # Who may read the file
+///
+/// It holds what the [module](super) lists, and the secret that hashes are made under, unless
+/// [`open_with_secret`](Self::open_with_secret) keeps it elsewhere. Keep the file as private as the secret would be.
+///
+/// # Example
+///
+/// ```
+/// use tower_didit::idempotency::{IdempotencyLayer, store::RedbStore};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let path = std::env::temp_dir().join(format!("tower-didit-{}.redb", std::process::id()));
+/// let store = RedbStore::open(&path).await?;
+/// println!("{} operations have to be looked up", store.orphans());
+/// let layer = IdempotencyLayer::new().store(store);
+/// # drop(layer);
+/// # std::fs::remove_file(path)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [redb]: https://docs.rs/redb
+#[derive(Clone)]
+pub struct RedbStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    secret: HashSecret,
+    orphans: usize,
+    orders: mpsc::Sender<Order>,
+    stop: Arc<AtomicBool>,
+    // `None` once it has been waited for.
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Records by key.
+const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records 1");
+
+/// The same keys, each after the time when its record may be thrown away, big end first.
+const EXPIRIES: TableDefinition<'_, &[u8; 40], ()> = TableDefinition::new("expiries 1");
+
+/// The last epoch, and what the secret is known by.
+const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about 1");
+
+const EPOCH: &str = "epoch";
+const SECRET: &str = "secret";
+const SECRET_HASH: &str = "hash of the secret";
+
+/// How many orders share one commit at most, so that nobody waits for a commit without end.
+const BATCH: usize = 256;
+
+/// How many expired records a commit throws away at most, beyond two for each of its orders.
+const SWEEP: usize = 16;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be opened, is no database, or another process has it.
+    #[error("the idempotency store {} cannot be opened", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: StoreError,
+    },
+    /// Its hashes were made under another secret, so that nothing in it would ever be found.
+    #[error("the idempotency store {} belongs to another secret", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Something to write.
+enum Order {
+    Begin {
+        key: Key,
+        claim: Claim,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<Begun, StoreError>>,
+    },
+    Settle {
+        key: Key,
+        epoch: Epoch,
+        settlement: Settlement,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    // Only wakes the writer up, to see that it is to stop.
+    Stop,
+}
+
+// ===== impl RedbStore =====
+
+impl RedbStore {
+    /// How many orders wait for the disk before calls wait for a place: four commits' worth.
+    pub const QUEUE: usize = 1_024;
+
+    /// Opens a file, or makes it with a new secret, which is kept in it. Records are kept for [`Retention::DEFAULT`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Database`] if the file cannot be opened, is no store, or another process has it;
+    /// [`OpenError::Secret`] if it was made with a secret that is not kept in it.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_as(path.as_ref().to_owned(), None, Retention::DEFAULT).await
+    }
+
+    /// Opens or makes a file whose secret is kept elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Database`] as for [`open`](Self::open); [`OpenError::Secret`] if its secret is another.
+    pub async fn open_with_secret(
+        path: impl AsRef<Path>,
+        secret: HashSecret,
+        retention: Retention,
+    ) -> Result<Self, OpenError> {
+        Self::open_as(path.as_ref().to_owned(), Some(secret), retention).await
+    }
+
+    async fn open_as(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Result<Self, OpenError> {
+        let at = path.clone();
+        let opened = tokio::task::spawn_blocking(move || open(path, secret, retention)).await;
+        // It does not panic, so it can only have been cancelled, by the end of the runtime.
+        opened.unwrap_or(Err(OpenError::Database { path: at, error: StoreError::Closed }))
+    }
+
+    /// How many operations were in flight when the process that had the file before ended.
+    pub fn orphans(&self) -> usize {
+        self.shared.orphans
+    }
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStore").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl Store for RedbStore {
+    fn secret(&self) -> &HashSecret {
+        &self.shared.secret
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        let (reply, replied) = oneshot::channel();
+        self.order(Order::Begin { key, claim, now, reply }, replied)
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        let (reply, replied) = oneshot::channel();
+        self.order(Order::Settle { key, epoch, settlement, now, reply }, replied)
+    }
+}
+
+impl RedbStore {
+    fn order<T: Send + 'static>(
+        &self,
+        order: Order,
+        replied: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> StoreFuture<T> {
+        let orders = self.shared.orders.clone();
+        Box::pin(async move {
+            orders.send(order).await.map_err(|_| StoreError::Closed)?;
+            drop(orders);
+            replied.await.map_err(|_| StoreError::Closed)?
+        })
+    }
+}
+
+/// Waits for what is queued to be written, so that the file is free when the last clone is gone: a few milliseconds.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // If the queue is full, the writer is awake anyway.
+        let _ = self.orders.try_send(Order::Stop);
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+// ===== opening =====
+
+fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Result<RedbStore, OpenError> {
+    let failed = |error| OpenError::Database { path: path.clone(), error };
+    let database = Database::create(&path).map_err(|error| failed(database_failed(error)))?;
+    let Some((secret, epoch, orphans)) = prepare(&database, secret, &retention).map_err(failed)? else {
+        return Err(OpenError::Secret { path });
+    };
+    let (orders, queue) = mpsc::channel(RedbStore::QUEUE);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = Writer { database, retention, epoch, queue, stop: Arc::clone(&stop), undo: Vec::new() };
+    let writer = thread::Builder::new()
+        .name("idempotency-store".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| OpenError::Database { path: path.clone(), error: StoreError::Database(Arc::new(error)) })?;
+    let shared = Shared { path, secret, orphans, orders, stop, writer: Some(writer) };
+    Ok(RedbStore { shared: Arc::new(shared) })
+}
+
+/// Makes the tables, checks the secret, and takes every operation away from the dead; `None` if the secret is wrong.
+fn prepare(
+    database: &Database,
+    given: Option<HashSecret>,
+    retention: &Retention,
+) -> Result<Option<(HashSecret, u64, usize)>, StoreError> {
+    let transaction = database.begin_write().map_err(database_failed)?;
+    let (secret, epoch, mut orphans) = {
+        let mut about = transaction.open_table(ABOUT).map_err(database_failed)?;
+        let stored = |name| -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(about.get(name).map_err(database_failed)?.map(|value| value.value().to_vec()))
+        };
+        let (kept, hash, epoch) = (stored(SECRET)?, stored(SECRET_HASH)?, stored(EPOCH)?);
+        let kept = kept.and_then(|kept| kept.try_into().ok()).map(HashSecret::new);
+        let is_new = hash.is_none();
+        let secret = match (given, kept) {
+            (Some(given), _) => given,
+            (None, Some(kept)) => kept,
+            (None, None) if is_new => {
+                let secret = HashSecret::random();
+                about.insert(SECRET, secret.expose().as_slice()).map_err(database_failed)?;
+                secret
+            }
+            (None, None) => return Ok(None),
+        };
+        let known_by = secret.hash("store", []);
+        if hash.is_some_and(|hash| hash != known_by) {
+            return Ok(None);
+        }
+        about.insert(SECRET_HASH, known_by.as_slice()).map_err(database_failed)?;
+        let epoch = epoch.and_then(|epoch| epoch.try_into().ok()).map_or(0, u64::from_le_bytes);
+        (secret, epoch, Vec::new())
+    };
+    {
+        let mut tables = Tables::open(&transaction, retention)?;
+        for row in tables.records.iter().map_err(database_failed)? {
+            let (key, record) = row.map_err(database_failed)?;
+            let record = Record::from_bytes(record.value())?;
+            if record.is_in_flight() {
+                orphans.push((*key.value(), record.orphaned()));
+            }
+        }
+        for (key, record) in &orphans {
+            tables.put(*key, Some(record))?;
+        }
+    }
+    transaction.commit().map_err(database_failed)?;
+    Ok(Some((secret, epoch, orphans.len())))
+}
+
+fn database_failed(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Database(Arc::new(error.into()))
+}
+
+// ===== writing =====
+
+/// The one who writes.
+struct Writer {
+    database: Database,
+    retention: Retention,
+    epoch: u64,
+    queue: mpsc::Receiver<Order>,
+    stop: Arc<AtomicBool>,
+    // Granted claims whose claimants had gone when they were told: taken back with the next batch.
+    undo: Vec<(Key, Epoch, Settlement, Timestamp)>,
+}
+
+/// A reply that waits for the commit.
+enum Reply {
+    Begin {
+        key: Key,
+        now: Timestamp,
+        reply: oneshot::Sender<Result<Begun, StoreError>>,
+        result: Result<Begun, StoreError>,
+    },
+    Settle {
+        reply: oneshot::Sender<Result<(), StoreError>>,
+        result: Result<(), StoreError>,
+    },
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(first) = self.next() {
+            batch.push(first);
+            while batch.len() < BATCH
+                && let Ok(order) = self.queue.try_recv()
+            {
+                batch.push(order);
+            }
+            let replies = self.write(&mut batch);
+            self.reply(replies);
+            // Nobody waits for these, so they may be all there is to write.
+            if !self.undo.is_empty() {
+                let _ = self.write(&mut batch);
+            }
+        }
+    }
+
+    /// The next order; `None` once the store was dropped and everything is written.
+    fn next(&mut self) -> Option<Order> {
+        if self.stop.load(Ordering::Acquire) {
+            self.queue.close();
+            return self.queue.try_recv().ok();
+        }
+        self.queue.blocking_recv()
+    }
+
+    /// Carries a batch out and commits it; empties it in any case.
+    fn write(&mut self, batch: &mut Vec<Order>) -> Vec<Reply> {
+        let undo = std::mem::take(&mut self.undo);
+        let mut replies = Vec::with_capacity(batch.len());
+        let written = self.transact(batch, &undo, &mut replies);
+        if let Err(error) = written {
+            tracing::warn!(%error, "the idempotency store could not be written");
+            for reply in &mut replies {
+                reply.fail(&error);
+            }
+        }
+        // Orders that were not reached are dropped, which their senders read as a store that is closed.
+        batch.clear();
+        replies
+    }
+
+    fn transact(
+        &mut self,
+        batch: &mut Vec<Order>,
+        undo: &[(Key, Epoch, Settlement, Timestamp)],
+        replies: &mut Vec<Reply>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin_write().map_err(database_failed)?;
+        // On the disk when the commit returns: an intent that a crash could take back would be none.
+        transaction.set_durability(Durability::Immediate).map_err(database_failed)?;
+        let changed = {
+            let mut tables = Tables::open(&transaction, &self.retention)?;
+            for (key, epoch, settlement, now) in undo {
+                // Fenced means that there is nothing left to take back.
+                let _fenced = tables.settle(*key, *epoch, settlement.clone(), *now)?;
+            }
+            for order in batch.drain(..) {
+                match order {
+                    // Whoever wanted it has gone.
+                    Order::Begin { reply, .. } if reply.is_closed() => {}
+                    Order::Begin { key, claim, now, reply } => {
+                        self.epoch += 1;
+                        let result = Ok(tables.begin(key, &claim, Epoch(self.epoch), now)?);
+                        replies.push(Reply::Begin { key, now, reply, result });
+                    }
+                    Order::Settle { key, epoch, settlement, now, reply } => {
+                        let result = tables.settle(key, epoch, settlement, now)?;
+                        replies.push(Reply::Settle { reply, result });
+                    }
+                    Order::Stop => {}
+                }
+            }
+            tables.changed
+        };
+        if !changed {
+            return transaction.abort().map_err(database_failed);
+        }
+        {
+            let mut about = transaction.open_table(ABOUT).map_err(database_failed)?;
+            about.insert(EPOCH, self.epoch.to_le_bytes().as_slice()).map_err(database_failed)?;
+        }
+        transaction.commit().map_err(database_failed)
+    }
+
+    fn reply(&mut self, replies: Vec<Reply>) {
+        for reply in replies {
+            match reply {
+                Reply::Settle { reply, result } => drop(reply.send(result)),
+                Reply::Begin { key, now, reply, result } => {
+                    let taken_back = match &result {
+                        Ok(Begun::Lead { epoch }) => Some((*epoch, Settlement::Forget)),
+                        Ok(Begun::Reconcile { epoch, .. }) => Some((*epoch, Settlement::Unknown)),
+                        _ => None,
+                    };
+                    if reply.send(result).is_err()
+                        && let Some((epoch, settlement)) = taken_back
+                    {
+                        self.undo.push((key, epoch, settlement, now));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// Nothing of the batch was written.
+    fn fail(&mut self, error: &StoreError) {
+        match self {
+            Self::Begin { result, .. } => *result = Err(error.clone()),
+            Self::Settle { result, .. } => *result = Err(error.clone()),
+        }
+    }
+}
+
+/// The tables of one transaction.
+struct Tables<'t> {
+    records: Table<'t, &'static [u8; 32], &'static [u8]>,
+    expiries: Table<'t, &'static [u8; 40], ()>,
+    retention: &'t Retention,
+    changed: bool,
+    swept: usize,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t redb::WriteTransaction, retention: &'t Retention) -> Result<Self, StoreError> {
+        let records = transaction.open_table(RECORDS).map_err(database_failed)?;
+        let expiries = transaction.open_table(EXPIRIES).map_err(database_failed)?;
+        Ok(Self { records, expiries, retention, changed: false, swept: 0 })
+    }
+
+    fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let bytes = self.records.get(key).map_err(database_failed)?;
+        Ok(bytes.map(|bytes| Record::from_bytes(bytes.value())).transpose()?)
+    }
+
+    fn put(&mut self, key: Key, record: Option<&Record>) -> Result<(), StoreError> {
+        self.changed = true;
+        if let Some(before) = self.get(&key)? {
+            self.expiries.remove(&self.expiry(&before, &key)).map_err(database_failed)?;
+        }
+        match record {
+            Some(record) => {
+                self.records.insert(&key, record.to_bytes().as_slice()).map_err(database_failed)?;
+                self.expiries.insert(&self.expiry(record, &key), ()).map_err(database_failed)?;
+            }
+            None => drop(self.records.remove(&key).map_err(database_failed)?),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, key: Key, claim: &Claim, epoch: Epoch, now: Timestamp) -> Result<Begun, StoreError> {
+        let current = self.get(&key)?;
+        let claimed = Record::begin(current.as_ref(), claim, epoch, self.retention, now);
+        if let Some(record) = claimed.write {
+            self.put(key, Some(&record))?;
+            self.sweep(now)?;
+        }
+        Ok(claimed.begun)
+    }
+
+    /// The inner result is what the one who settles is told; the outer one is the database's.
+    fn settle(
+        &mut self,
+        key: Key,
+        epoch: Epoch,
+        settlement: Settlement,
+        now: Timestamp,
+    ) -> Result<Result<(), StoreError>, StoreError> {
+        let current = self.get(&key)?;
+        match Record::settle(current.as_ref(), epoch, settlement, now) {
+            Ok(record) => self.put(key, record.as_ref()).map(Ok),
+            Err(fenced) => Ok(Err(fenced.into())),
+        }
+    }
+
+    /// Throws away some of what has expired.
+    fn sweep(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let mut left = if self.swept == 0 { SWEEP } else { 2 };
+        while left > 0 {
+            let first = self.expiries.first().map_err(database_failed)?.map(|(entry, _)| *entry.value());
+            let Some((expires, key)) = first.as_ref().and_then(|entry| entry.split_first_chunk()) else { break };
+            if u64::from_be_bytes(*expires) > now.as_millis() {
+                break;
+            }
+            self.records.remove(<&Key>::try_from(key).unwrap_or(&[0; 32])).map_err(database_failed)?;
+            self.expiries.pop_first().map_err(database_failed)?;
+            left -= 1;
+        }
+        self.swept += 1;
+        Ok(())
+    }
+
+    fn expiry(&self, record: &Record, key: &Key) -> [u8; 40] {
+        let mut entry = [0; 40];
+        entry[..8].copy_from_slice(&record.expires(self.retention).as_millis().to_be_bytes());
+        entry[8..].copy_from_slice(key);
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use redb::ReadableDatabase;
+
+    use super::*;
+    use crate::idempotency::store::Answer;
+
+    const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(60) };
+
+    /// A file that is gone after the test.
+    struct File(PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("tower-didit-{}-{name}.redb", std::process::id())))
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    async fn begin(store: &RedbStore, key: u8, now: u64) -> Begun {
+        store.begin([key; 32], CLAIM, at(now)).await.unwrap()
+    }
+
+    async fn lead(store: &RedbStore, key: u8, now: u64) -> Epoch {
+        match begin(store, key, now).await {
+            Begun::Lead { epoch } => epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_done_is_done_after_a_restart_and_what_was_in_flight_is_looked_up() {
+        let file = File::new("restart");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        let (first, second) = (lead(&store, 1, 0).await, lead(&store, 2, 0).await);
+        let answer = Answer::new(StatusCode::CREATED);
+        store.settle([1; 32], first, Settlement::Done(answer.clone()), at(1)).await.unwrap();
+        let secret = store.secret().clone();
+        drop(store);
+        let store = RedbStore::open(&file.0).await.unwrap();
+        assert_eq!((store.orphans(), store.secret() == &secret), (1, true));
+        assert_eq!(begin(&store, 1, 2).await, Begun::Done(answer));
+        // Well within the lease of the dead: nobody else can have the file.
+        let Begun::Reconcile { epoch, since } = begin(&store, 2, 2).await else { panic!("not looked up") };
+        assert_eq!((since, epoch > second), (at(0), true));
+        let late = store.settle([2; 32], second, Settlement::Forget, at(3)).await;
+        assert!(matches!(late, Err(StoreError::Fenced)));
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_and_another_secret_are_refused() {
+        let file = File::new("owner");
+        let secret = HashSecret::new([7; 32]);
+        let store = RedbStore::open_with_secret(&file.0, secret.clone(), Retention::DEFAULT).await.unwrap();
+        assert!(matches!(RedbStore::open(&file.0).await, Err(OpenError::Database { .. })));
+        drop(store);
+        assert!(matches!(RedbStore::open(&file.0).await, Err(OpenError::Secret { .. })));
+        let other = RedbStore::open_with_secret(&file.0, HashSecret::random(), Retention::DEFAULT).await;
+        assert!(matches!(other, Err(OpenError::Secret { .. })));
+        assert!(RedbStore::open_with_secret(&file.0, secret, Retention::DEFAULT).await.is_ok());
+        assert!(!std::fs::read(&file.0).unwrap().windows(32).any(|bytes| bytes == [7; 32]), "it is not in the file");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_nobody_waits_for_any_more_is_taken_back() {
+        let file = File::new("gone");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        for _ in 0..50 {
+            let mut claim = store.begin([1; 32], CLAIM, at(0));
+            // Handed over, and given up at some moment of its being written.
+            let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(claim.as_mut().poll(cx).is_ready())).await;
+            for _ in 0..rand::random_range(0..200) {
+                tokio::task::yield_now().await;
+            }
+            drop(claim);
+            // Whoever comes next leads, at once or as soon as it is taken back.
+            let epoch = loop {
+                match begin(&store, 1, 1).await {
+                    Begun::Lead { epoch } => break epoch,
+                    Begun::Busy { .. } => tokio::task::yield_now().await,
+                    other => panic!("{other:?}"),
+                }
+            };
+            store.settle([1; 32], epoch, Settlement::Forget, at(2)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_expired_leaves_the_file() {
+        let file = File::new("expiry");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        for key in 0..30 {
+            let epoch = lead(&store, key, 0).await;
+            store.settle([key; 32], epoch, Settlement::Done(Answer::new(StatusCode::OK)), at(0)).await.unwrap();
+        }
+        for key in 30..34 {
+            lead(&store, key, 86_401).await;
+        }
+        drop(store);
+        let database = Database::open(&file.0).unwrap();
+        let transaction = database.begin_read().unwrap();
+        let records = transaction.open_table(RECORDS).unwrap().iter().unwrap().count();
+        let expiries = transaction.open_table(EXPIRIES).unwrap().iter().unwrap().count();
+        assert_eq!((records, expiries), (4, 4));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn orders_that_queue_up_share_commits() {
+        let file = File::new("batch");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        let calls: Vec<_> = (0..200_u8)
+            .map(|key| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let epoch = lead(&store, key, 0).await;
+                    store.settle([key; 32], epoch, Settlement::Keep, at(1)).await.unwrap();
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use std::time::Duration;
+
+use http::StatusCode;
+use uuid::Uuid;
+
+use crate::{
+    error::LayerError,
+    idempotency::{reconcile::Undecided, store::StoreError},
+    outcome::NeverSent,
+};
+
+/// The error of [`StoredIdempotency`](super::StoredIdempotency): the layer sent nothing, or the inner service failed.
+pub type Error<E> = LayerError<Refused, E>;
+
+/// Why the layer did not send a call. Each ends in a [`NeverSent`]: this call left nothing behind at the server.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The key belongs to a call with another method, path or body. It is used for one thing only.
+    #[error("the idempotency key or operation id was used for another payload")]
+    Conflict {
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+    /// A call with the same key is under way, and has not ended in the time that this one had.
+    #[error("a call with the same key did not end within {waited:?}")]
+    StillRunning {
+        /// How long this call waited.
+        waited: Duration,
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+    /// A call with the same key was answered, and the answer's body was not kept, because replay is off.
+    #[error("a call with the same key was answered with {status}, and the answer is not kept")]
+    AlreadyDone {
+        /// The status of the answer.
+        status: StatusCode,
+        /// The id of what was made: with it, the rest can be asked for.
+        session_id: Option<Uuid>,
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+    /// A call with the same key may have been carried out, and whether it was cannot be said.
+    #[error("an earlier call with the same key may have been carried out: {why}")]
+    Undecided {
+        /// Why it cannot be said.
+        why: Undecided,
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+    /// The store cannot say whether the call may be sent. It is not, because it might be the second time.
+    #[error("the idempotency store cannot be asked: {error}")]
+    Store {
+        /// What is wrong with it.
+        error: StoreError,
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+}
+
+impl Refused {
+    pub(super) fn conflict() -> Self {
+        Self::Conflict { never_sent: NeverSent::new() }
+    }
+
+    pub(super) fn still_running(waited: Duration) -> Self {
+        Self::StillRunning { waited, never_sent: NeverSent::new() }
+    }
+
+    pub(super) fn already_done(status: StatusCode, session_id: Option<Uuid>) -> Self {
+        Self::AlreadyDone { status, session_id, never_sent: NeverSent::new() }
+    }
+
+    pub(super) fn undecided(why: Undecided) -> Self {
+        Self::Undecided { why, never_sent: NeverSent::new() }
+    }
+
+    pub(super) fn store(error: StoreError) -> Self {
+        Self::Store { error, never_sent: NeverSent::new() }
+    }
+}

@@ -1,0 +1,157 @@
+//! Named calls that happen once, however often they are made.
+//!
+//! # Why
+//!
+//! A key in a header protects a call where the server honours it, which is almost nowhere at Didit. This layer remembers
+//! on this side which calls were made: under the caller's own key, or under its
+//! [operation id](crate::call::CallOptions::operation_id) with method and path. Calls that have neither pass through,
+//! because no second call can have their name.
+//!
+//! | a call whose name is | what happens |
+//! |---|---|
+//! | new | it is written down, sent, and settled with what comes of it |
+//! | that of a call under way in this process | it waits, and gets the same answer; if the other is dropped, it takes over |
+//! | that of a call under way in another process | it waits and asks the store again |
+//! | that of a call that succeeded | the answer is given again if [replay](StoredIdempotencyLayer::replay) is on, else [`Refused::AlreadyDone`] with its status and id |
+//! | that of a call with another method, path or body | [`Refused::Conflict`] |
+//! | that of a call that was cancelled, or died with its process | it is [looked up](super::reconcile) before anything is sent |
+//!
+//! # What counts as done
+//!
+//! A success, with its whole body read: its id is what a later call needs. A rejection (3xx, 4xx, 501) did nothing, and
+//! the next call may find its reason gone (no credits, a wrong key), so it is handed out and forgotten, like an attempt that
+//! was never sent. A 429 or 503 of a server that did nothing keeps the key, and is never given again. Everything else
+//! (5xx, a timeout, a broken connection, a broken body) is in doubt, and so is any call of which the
+//! [retry layer](crate::retry) made an attempt that was: it is looked up at once.
+//!
+//! # Why an error and not an empty answer
+//!
+//! Without replay the answer to a call that is done would be a status and an id, and whoever reads a session's link out of
+//! it would find none. [`Refused::AlreadyDone`] cannot be mistaken for the real thing, and it has the id to ask with. What
+//! a look-up finds is handed out as a [marked](Provenance::Adopted) response instead, because it is the answer to
+//! this call, and the list shows most of it.
+//!
+//! # Time
+//!
+//! The layer stands above the [deadline](crate::deadline), so that a leader's time does not run out for those who wait
+//! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). A look-up has
+//! time of its own, on top of the call's.
+//!
+//! # Example
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_didit::{
+//!     call::CallOptions,
+//!     idempotency::{IdempotencyLayer, Provenance, store::MemoryStore},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let service = ServiceBuilder::new()
+//!     .layer(IdempotencyLayer::new().store(MemoryStore::new()).replay(true))
+//!     .service_fn(async |_: Request<Full<Bytes>>| Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("made"))));
+//!
+//! let order = |body: &'static str| {
+//!     let options = CallOptions::new().operation_id("order-7".parse()?);
+//!     Ok::<_, Box<dyn std::error::Error>>(Request::post("/v3/session/").extension(options).body(Full::from(body))?)
+//! };
+//! let first = service.clone().oneshot(order("{}")?).await?;
+//! assert!(first.extensions().get::<Provenance>().is_none());
+//! let second = service.clone().oneshot(order("{}")?).await?;
+//! assert_eq!(second.extensions().get(), Some(&Provenance::Replayed));
+//! assert_eq!(second.headers()["idempotency-replayed"], "true");
+//!
+//! // The same operation cannot mean something else.
+//! assert!(service.oneshot(order("[]")?).await.is_err());
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod error;
+mod flight;
+mod future;
+mod layer;
+mod lead;
+mod lookup;
+mod named;
+mod provenance;
+mod run;
+
+use std::{
+    error::Error as StdError,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower::Service;
+
+pub use self::{
+    body::AnswerBody,
+    error::{Error, Refused},
+    future::ResponseFuture,
+    layer::StoredIdempotencyLayer,
+    provenance::{ADOPTED_HEADER, Provenance, REPLAYED_HEADER},
+};
+use self::{future::Running, layer::Shared, named::Named, run::Run};
+use crate::call::{
+    CallOptions,
+    current::{self, InCall},
+};
+
+/// Lets every named call happen once; see the [module](self).
+#[derive(Clone, Debug)]
+pub struct StoredIdempotency<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+// ===== impl StoredIdempotency =====
+
+impl<S> StoredIdempotency<S> {
+    inner_accessors!();
+}
+
+impl<S, B, RB> Service<Request<B>> for StoredIdempotency<S>
+where
+    S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: StdError + Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+    B: Default + Send + 'static,
+    RB: Body<Data: Send, Error: Send> + Send + Unpin + 'static,
+{
+    type Response = Response<AnswerBody<RB>>;
+    type Error = Error<S::Error>;
+    type Future = ResponseFuture<RB, S::Error>;
+
+    // NOTE: nothing is reserved: a call may wait for another one for minutes, or need no inner service at all. A clone is
+    // readied when it is about to be called.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let (key, named) = Named::stamp(&self.shared, &mut request);
+        let mut inner = self.inner.clone();
+        ResponseFuture::new(InCall::enter(request, |request| -> Running<RB, S::Error> {
+            current::with(|call| call.report.idempotency_key = key);
+            let Some(named) = named else {
+                return Box::pin(async move {
+                    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Error::Inner)?;
+                    let result = inner.call(request).await;
+                    result.map(|response| response.map(AnswerBody::streaming)).map_err(Error::Inner)
+                });
+            };
+            let options = request.extensions().get::<CallOptions>();
+            let run = Run::new(Arc::clone(&self.shared), inner, named, options);
+            Box::pin(run.run(request))
+        }))
+    }
+}

@@ -1,0 +1,92 @@
+//! What a call is called in the store, and what it asks for.
+
+use bytes::Bytes;
+use didit_api::{Endpoint, RetryClass};
+use http::{HeaderValue, Request, header};
+use serde_json::{Map, Value};
+
+use super::layer::Shared;
+use crate::{
+    call::{CallOptions, IdempotencyKey, OperationId},
+    idempotency::{
+        payload,
+        store::{Fingerprint, Key},
+    },
+};
+
+/// A call that its caller has named.
+pub(super) struct Named {
+    pub(super) key: Key,
+    pub(super) fingerprint: Fingerprint,
+    /// Its body, if it lies in memory.
+    pub(super) body: Option<Bytes>,
+    pub(super) operation_id: Option<OperationId>,
+}
+
+impl Named {
+    /// Names the call to the server, and reads what it is called in the store: nothing if its caller gave it no name, so
+    /// that no other call can ever have the same.
+    pub(super) fn stamp<B: 'static>(
+        shared: &Shared,
+        request: &mut Request<B>,
+    ) -> (Option<IdempotencyKey>, Option<Self>) {
+        if shared.operation_as_vendor_data {
+            fill_vendor_data(shared, request);
+        }
+        let own_header = request.headers().contains_key(&shared.keys.header);
+        let options = request.extensions().get::<CallOptions>();
+        let own_key = own_header || options.is_some_and(|options| options.idempotency_key.is_some());
+        let operation_id = options.and_then(|options| options.operation_id.clone());
+        let key = shared.keys.stamp(request);
+        // Reading changes nothing, so there is nothing to remember.
+        let named = key
+            .as_ref()
+            .filter(|_| !request.method().is_safe())
+            .and_then(|key| Self::read(shared, request, key, own_key, operation_id));
+        (key, named)
+    }
+
+    fn read<B: 'static>(
+        shared: &Shared,
+        request: &Request<B>,
+        key: &IdempotencyKey,
+        own_key: bool,
+        operation_id: Option<OperationId>,
+    ) -> Option<Self> {
+        let (secret, method) = (shared.store.secret(), request.method().as_str().as_bytes());
+        let key = match &operation_id {
+            _ if own_key => secret.hash("key", [key.as_str().as_bytes()]),
+            // NOTE: without the body, unlike the key that is sent: another body must be found to be a conflict.
+            Some(id) => secret.hash("operation", [id.as_str().as_bytes(), method, request.uri().path().as_bytes()]),
+            None => return None,
+        };
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).as_bytes();
+        let body = payload::in_memory(request.body());
+        let fingerprint = match &body {
+            Some(body) => secret.hash("payload", [method, target, body]),
+            None => secret.hash("payload, streaming", [method, target]),
+        };
+        Some(Self { key, fingerprint, body, operation_id })
+    }
+}
+
+/// Gives a session creation without `vendor_data` the operation's id for one.
+fn fill_vendor_data<B: 'static>(shared: &Shared, request: &mut Request<B>) -> Option<()> {
+    let id = request.extensions().get::<CallOptions>()?.operation_id.as_ref()?;
+    let endpoint = shared.routes.find(request.method(), request.uri().path()).map(|id| shared.routes.get(id))?;
+    if Endpoint::retry_class(endpoint) != RetryClass::VendorData {
+        return None;
+    }
+    let mut object: Map<String, Value> = serde_json::from_slice(&payload::in_memory(request.body())?).ok()?;
+    if object.get("vendor_data").is_some_and(|given| !given.is_null() && given != "") {
+        return None;
+    }
+    object.insert("vendor_data".to_owned(), id.as_str().into());
+    let text = Bytes::from(Value::Object(object).to_string());
+    let length = HeaderValue::from(text.len());
+    *request.body_mut() = payload::of_bytes(text)?;
+    if let Some(given) = request.headers_mut().get_mut(header::CONTENT_LENGTH) {
+        *given = length;
+    }
+    Some(())
+}
