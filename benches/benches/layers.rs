@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use benches::{Body, Instant, create_session};
+use benches::{Instant, Reading, create_session, create_session_in_pieces};
+use bytes::Bytes;
 use didit_api::Limits;
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use http::{Request, Response};
+use http_body_util::Empty;
 use tokio::runtime::Builder;
 use tower::{Layer, Service, ServiceExt};
 use tower_didit::{
@@ -21,6 +23,7 @@ use tower_didit::{
     pacing::PacingLayer,
     retry::RetryLayer,
 };
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -46,14 +49,14 @@ fn pacing() -> PacingLayer {
 
 fn measure<S>(bencher: Bencher<'_, '_>, service: S)
 where
-    S: Service<Request<Body>, Response = Response<()>>,
+    S: Service<Request<benches::Body>, Response = Response<Empty<Bytes>>>,
 {
-    measure_with(bencher, service, create_session);
+    measure_with(bencher, create_session, service);
 }
 
-fn measure_with<S, RB>(bencher: Bencher<'_, '_>, mut service: S, request: impl FnMut() -> Request<Body>)
+fn measure_with<S, B, RB>(bencher: Bencher<'_, '_>, request: impl FnMut() -> Request<B>, mut service: S)
 where
-    S: Service<Request<Body>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>>,
 {
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
     bencher
@@ -63,7 +66,7 @@ where
 }
 
 /// Session creations of one operation after the other.
-fn named() -> impl FnMut() -> Request<Body> {
+fn named() -> impl FnMut() -> Request<benches::Body> {
     let mut number = 0_u64;
     move || {
         number += 1;
@@ -81,8 +84,21 @@ fn a_bare(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
+fn a_bare_with_a_stream(bencher: Bencher<'_, '_>) {
+    measure_with(bencher, create_session_in_pieces, Reading);
+}
+
+#[divan::bench]
 fn b_correlation(bencher: Bencher<'_, '_>) {
     measure(bencher, CorrelationLayer::new().layer(Instant));
+}
+
+/// The peer of correlation: an id into the request, and out again with the response. It opens no span and hands its id
+/// to no task; `uuid` draws it from the system, correlation from the thread's generator.
+#[divan::bench]
+fn b_tower_http_request_id(bencher: Bencher<'_, '_>) {
+    let propagated = PropagateRequestIdLayer::x_request_id().layer(Instant);
+    measure(bencher, SetRequestIdLayer::x_request_id(MakeRequestUuid).layer(propagated));
 }
 
 #[divan::bench]
@@ -93,15 +109,13 @@ fn c_idempotency(bencher: Bencher<'_, '_>) {
 /// The key is made of an operation id and the call.
 #[divan::bench]
 fn c_idempotency_named(bencher: Bencher<'_, '_>) {
-    measure_with(bencher, IdempotencyLayer::new().layer(Instant), named());
+    measure_with(bencher, named(), IdempotencyLayer::new().layer(Instant));
 }
 
 /// Every operation is claimed and settled in a store in memory.
 #[divan::bench]
 fn c_idempotency_stored(bencher: Bencher<'_, '_>) {
-    let instant =
-        ServiceExt::<Request<Body>>::map_response(Instant, |response: Response<()>| response.map(|()| Body::default()));
-    measure_with(bencher, IdempotencyLayer::new().store(MemoryStore::new()).layer(instant), named());
+    measure_with(bencher, named(), IdempotencyLayer::new().store(MemoryStore::new()).layer(Instant));
 }
 
 #[divan::bench]
@@ -112,6 +126,11 @@ fn d_deadline(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn e_retry(bencher: Bencher<'_, '_>) {
     measure(bencher, RetryLayer::didit().layer(Instant));
+}
+
+#[divan::bench]
+fn e_retry_of_a_stream(bencher: Bencher<'_, '_>) {
+    measure_with(bencher, create_session_in_pieces, RetryLayer::didit().layer(Reading));
 }
 
 #[divan::bench]

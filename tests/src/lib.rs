@@ -1,9 +1,14 @@
-//! What the tests of the workspace share: a probe for readiness, and requests to the local Didit.
+//! What the tests of the workspace share: a probe for readiness, requests to the local Didit, and a server that counts
+//! its connections.
 
 mod probe;
 mod requests;
+mod upload;
+mod upstream;
 
 pub use self::{
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},
+    upload::{Digest, Upload},
+    upstream::{AnyBody, Upstream},
 };

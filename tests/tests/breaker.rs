@@ -10,6 +10,7 @@ use tests::{Answer, ReadinessProbe, create_session, get, to};
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_didit::{
+    call::CallReport,
     circuit_breaker::{CircuitBreakerLayer, CircuitState, TripPolicy},
     retry::RetryLayer,
 };
@@ -31,7 +32,7 @@ async fn one_failing_group_leaves_the_others_untouched() {
     let error = service.clone().oneshot(aml()).await.unwrap_err();
     let open = error.as_layer().expect("refused by the breaker");
     assert_eq!(open.group(), ServiceGroup::Aml);
-    assert!(open.retry_at() > Instant::now());
+    assert!(open.retry_at().is_some_and(|at| at > Instant::now()));
     assert_eq!(probe.calls(), 5, "the sixth was not sent");
     assert!(service.oneshot(create_session(None, "core")).await.is_ok());
     assert_eq!(breaker.state(ServiceGroup::Core), Some(CircuitState::Closed));
@@ -102,7 +103,10 @@ async fn a_repetition_waits_for_the_circuit_instead_of_burning_its_attempts() {
     let probe = ReadinessProbe::new([Answer::Reset; 2]);
     let service = ServiceBuilder::new().layer(RetryLayer::didit()).layer(breaker).service(probe.clone());
     let start = Instant::now();
-    assert_eq!(service.oneshot(get("/v3/sessions/")).await.unwrap().status(), 200);
+    let response = service.oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let report = response.extensions().get::<CallReport>().expect("it was repeated");
+    assert_eq!((report.attempts() - report.held_back(), report.held_back()), (3, 1));
     assert_eq!(probe.calls(), 3, "two failures, and the probe that closed the circuit");
     assert!(start.elapsed() > 7 * SECOND, "{:?}", start.elapsed());
 }

@@ -280,3 +280,106 @@ async fn no_wake_up_is_lost_between_threads() {
     assert!(answered >= 1_000);
     assert_eq!(layer.usage()[0].waiting, 0);
 }
+
+/// Polls a call until it stands in its queue: it has nothing to do until somebody wakes it.
+fn queue_up<F: Future>(call: &mut tokio_test::task::Spawn<F>) {
+    loop {
+        assert!(call.poll().is_pending());
+        if !call.is_woken() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_call_that_nobody_polls_holds_up_no_other() {
+    let layer = PacingLayer::builder().limits(limits(2, MINUTE).unwrap()).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    for _ in 0..2 {
+        service.clone().oneshot(create_session(None, "first")).await.unwrap();
+    }
+    let start = Instant::now();
+    // First in line, polled once, and then left alone, as a buffered stream does whose reader is busy.
+    let mut forgotten = tokio_test::task::spawn(service.clone().oneshot(create_session(None, "forgotten")));
+    queue_up(&mut forgotten);
+    service.oneshot(create_session(None, "behind it")).await.unwrap();
+    assert!(start.elapsed() <= 63 * SECOND, "{:?}", start.elapsed());
+    // It was served as well, and only has to be asked.
+    assert!(forgotten.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_hint_pauses_a_scope_for_a_window_at_the_most() {
+    let probe = ReadinessProbe::new([Answer::Status(429, Some(60)), Answer::Status(503, None)]);
+    let layer = PacingLayer::builder().classifier(tower_didit::outcome::classify_fn(
+        |status: http::StatusCode, _: &http::HeaderMap| match status.as_u16() {
+            429 => tower_didit::outcome::Outcome::Refused {
+                retry_after: Some(Duration::MAX),
+                reason: tower_didit::outcome::Refusal::Throttled { limit: None },
+            },
+            _ => tower_didit::outcome::Outcome::Answered,
+        },
+        |error: &std::io::Error| tower_didit::outcome::of_error(error),
+    ));
+    let service = layer.build().unwrap().layer(probe);
+    let start = Instant::now();
+    for _ in 0..2 {
+        service.clone().oneshot(create_session(None, "absurd")).await.unwrap();
+    }
+    assert_eq!(start.elapsed().as_secs(), 61);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_burst_the_door_knows_about_it() {
+    let burst = std::num::NonZeroU32::MIN;
+    let layer = PacingLayer::builder().limits(limits(60, MINUTE).unwrap()).burst(burst).build().unwrap();
+    let service =
+        ServiceBuilder::new().layer(DeadlineLayer::new(10 * SECOND)).layer(layer).service(ReadinessProbe::new([]));
+    let start = Instant::now();
+    let calls: Vec<_> =
+        (0..40).map(|_| tokio::spawn(service.clone().oneshot(create_session(None, "shaped")))).collect();
+    let mut served = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => served += 1,
+            Err(error) => assert!(error.as_inner().is_some(), "refused at the door, not by the deadline: {error:?}"),
+        }
+    }
+    assert_eq!(served, 10);
+    assert!(start.elapsed() <= 10 * SECOND);
+}
+
+#[tokio::test]
+async fn a_burst_beyond_the_limit_is_the_limit() {
+    assert!(PacingLayer::builder().burst(std::num::NonZeroU32::MAX).build().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_came_too_late_for_its_caller_is_given_to_the_next() {
+    let layer = PacingLayer::builder().limits(limits(1, MINUTE).unwrap()).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    service.clone().oneshot(create_session(None, "first")).await.unwrap();
+    let mut gone = tokio_test::task::spawn(service.clone().oneshot(create_session(None, "gone")));
+    queue_up(&mut gone);
+    let mut next = tokio_test::task::spawn(service.oneshot(create_session(None, "next")));
+    queue_up(&mut next);
+    tokio::time::sleep(62 * SECOND).await;
+    // The look of the second serves the first, which is dropped with its slot in hand.
+    assert!(next.poll().is_pending());
+    drop(gone);
+    let start = Instant::now();
+    assert!(next.await.is_ok());
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ambiguous_attempt_holds_its_slot_longer_and_a_refused_one_keeps_it() {
+    for (answer, held) in [(Answer::Reset, 66), (Answer::Status(429, Some(1)), 61), (Answer::Status(200, None), 61)] {
+        let layer = PacingLayer::builder().limits(limits(1, MINUTE).unwrap()).build().unwrap();
+        let service = layer.layer(ReadinessProbe::new([answer]));
+        let start = Instant::now();
+        let _either = service.clone().oneshot(create_session(None, "first")).await;
+        service.oneshot(create_session(None, "second")).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), held, "{answer:?}");
+    }
+}

@@ -184,16 +184,17 @@ async fn a_call_inside_another_retry_is_not_retried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streaming_body_goes_out_once_and_whole() {
+async fn a_streaming_body_that_is_not_recorded_goes_out_once_and_whole() {
     let received = Arc::new(Mutex::new(Vec::new()));
-    let service = RetryLayer::didit().layer(tower::service_fn({
+    let layer = RetryLayer::builder().replay_cap(0).build().unwrap();
+    let service = layer.layer(tower::service_fn({
         let received = Arc::clone(&received);
         move |request: Request<ReplayBody<_>>| {
             let received = Arc::clone(&received);
             async move {
-                let body = BodyExt::collect(request.into_body()).await?.to_bytes();
+                let body = BodyExt::collect(request.into_body()).await.map_err(io::Error::other)?.to_bytes();
                 received.lock().unwrap().push(body);
-                Err::<http::Response<()>, io::Error>(io::ErrorKind::ConnectionReset.into())
+                Err::<http::Response<Body>, io::Error>(io::ErrorKind::ConnectionReset.into())
             }
         }
     }));
@@ -246,4 +247,26 @@ async fn another_api_brings_its_own_reading() {
     let probe = ReadinessProbe::new([409, 409, 503].map(|status| Answer::Status(status, None)));
     let response = layer.layer(probe.clone()).oneshot(to(Method::PUT, "/anything")).await.unwrap();
     assert_eq!((response.status().as_u16(), probe.calls()), (503, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_below_the_retry_layer_bounds_each_attempt_and_not_the_call() {
+    let probe = ReadinessProbe::new([Answer::After(60 * SECOND)]);
+    let service =
+        ServiceBuilder::new().layer(RetryLayer::didit()).layer(DeadlineLayer::new(5 * SECOND)).service(probe.clone());
+    assert_eq!(service.oneshot(get("/v3/sessions/")).await.unwrap().status(), 200);
+    assert_eq!(probe.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earlier_of_two_deadlines_counts() {
+    let probe = ReadinessProbe::new([Answer::After(60 * SECOND)]);
+    let service = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(5 * SECOND))
+        .layer(DeadlineLayer::new(50 * SECOND))
+        .layer(RetryLayer::didit())
+        .service(probe.clone());
+    let start = Instant::now();
+    service.oneshot(get("/v3/sessions/")).await.unwrap_err();
+    assert_eq!(start.elapsed(), 5 * SECOND);
 }

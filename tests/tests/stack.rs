@@ -20,6 +20,7 @@ use tower_didit::{
     DiditLayer, Randomness,
     call::{CallOptions, CallReport},
     correlation::{self, CorrelationId},
+    outcome::Outcome,
     stack::{DiditBuilder, ErrorKind},
 };
 
@@ -254,4 +255,86 @@ async fn a_plain_request_with_absolute_uri_works_over_sockets() {
     assert_eq!(response.status(), StatusCode::OK);
     let body: Bytes = response.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(b"{"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_have_been_done_never_reads_as_not_sent() {
+    // The check is done and billed, its answer lost; the repetition finds no quota in time.
+    let faults = Faults::none().with(Rule::new(Fault::WorkThenDrop).on_route("aml").when(When::First(1)));
+    let sandbox = sandbox(12).faults(faults).build().unwrap();
+    let one_a_minute = limits(1, 60 * SECOND).unwrap();
+    let didit = stack().limits(one_a_minute).deadline(30 * SECOND).build().unwrap().layer(sandbox.clone());
+    let mut request = tests::to(http::Method::POST, "/v3/aml/");
+    *request.body_mut() = Body::from(r#"{"full_name":"Ada Example"}"#);
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    let error = didit.oneshot(request).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Client(_)), "{error:?}");
+    let report = error.report().unwrap();
+    assert_eq!((report.attempts(), report.held_back()), (2, 1));
+    assert_eq!(report.outcome(), Some(Outcome::Ambiguous));
+    assert_eq!(tower_didit::outcome::of_error(&error), Outcome::Ambiguous);
+    assert_eq!(sandbox.stats().billed_checks, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_real_answer_is_not_lost_when_its_repetition_is_held_back() {
+    let probe = ReadinessProbe::new([Answer::Status(503, Some(2))]);
+    let limits = Limits::none().with(Scope::methods("generic-get", 1, ["GET"]).unwrap()).unwrap();
+    let didit = stack().limits(limits).deadline(30 * SECOND).build().unwrap().layer(probe.clone());
+    let response = didit.oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!((response.status().as_u16(), probe.calls()), (503, 1));
+    assert_eq!(response.headers()[http::header::RETRY_AFTER], "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_inside_the_client_of_another_keeps_to_itself() {
+    // The outer client fetches a token through a stack of its own before each request.
+    let token = stack().build().unwrap().layer(ReadinessProbe::new([Answer::Status(503, None); 2]));
+    let outer_probe = ReadinessProbe::new([Answer::Status(503, Some(1))]);
+    let client = tower::service_fn({
+        let outer_probe = outer_probe.clone();
+        move |request: Request<tower_didit::body::ReplayBody<Body>>| {
+            let (token, outer_probe) = (token.clone(), outer_probe.clone());
+            async move {
+                let mut fetch = get("/v3/users/");
+                let id: CorrelationId = "inner".parse().unwrap();
+                fetch.extensions_mut().insert(CallOptions::new().deadline(5 * SECOND).correlation_id(id));
+                assert_eq!(token.oneshot(fetch).await.unwrap().status(), 200, "the inner stack repeats for itself");
+                outer_probe.oneshot(request).await
+            }
+        }
+    });
+    let outer = stack().build().unwrap().layer(client);
+    let mut request = create_session(Some("user"), "outer");
+    request.extensions_mut().insert(CallOptions::new().correlation_id("outer".parse().unwrap()));
+    let response = outer.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200, "the outer deadline is its own: the outer stack repeats");
+    let report = response.extensions().get::<CallReport>().unwrap();
+    assert_eq!(report.correlation_id().map(CorrelationId::as_str), Some("outer"));
+    assert_eq!(report.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_any_time_is_not_sent() {
+    let probe = ReadinessProbe::new([]);
+    let didit = stack().build().unwrap().layer(probe.clone());
+    let mut request = create_session(None, "no time");
+    request.extensions_mut().insert(CallOptions::new().deadline(Duration::ZERO));
+    let error = didit.oneshot(request).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Deadline(_)), "{error:?}");
+    assert_eq!(probe.calls(), 0);
+    assert_eq!(tower_didit::outcome::of_error(&error).name(), "held_back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_opens_its_circuit_even_if_deadlines_are_shorter_than_its_timeout() {
+    let probe = ReadinessProbe::new([Answer::After(3_600 * SECOND); 20]);
+    let layer = stack().deadline(2 * SECOND).build().unwrap();
+    let didit = layer.layer(probe.clone());
+    for _ in 0..20 {
+        didit.clone().oneshot(get("/v3/sessions/")).await.unwrap_err();
+    }
+    let open = layer.circuit_breaker().state(didit_api::ServiceGroup::Core);
+    assert!(matches!(open, Some(tower_didit::circuit_breaker::CircuitState::Open { .. })), "{open:?}");
+    assert!(probe.calls() < 20);
 }

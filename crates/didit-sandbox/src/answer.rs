@@ -1,11 +1,19 @@
 //! Answers, and the bodies that Didit documents.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use didit_api::error::OddThrottle;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{body::SandboxBody, limiter::Throttled};
+use crate::{
+    body::SandboxBody,
+    faults::{Manner, http_date},
+    hints::{Hints, ResetForm, RetryAfterForm},
+    limiter::Throttled,
+};
 
 /// A whole response, and what the journal should know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,13 +62,18 @@ impl Answer {
         self
     }
 
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     pub(crate) fn about(mut self, session: Uuid) -> Self {
         self.session = Some(session);
         self
     }
 
-    pub(crate) fn into_response(self) -> Response<SandboxBody> {
-        let mut response = Response::new(SandboxBody::new(self.body));
+    pub(crate) fn into_response(self, manner: Manner) -> Response<SandboxBody> {
+        let mut response = Response::new(SandboxBody::in_manner(self.body, manner));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
         response
@@ -110,8 +123,8 @@ pub(crate) fn invalid(field: &str, text: &str) -> Answer {
 }
 
 /// A rate limit was exceeded. Didit's page on rate limiting: these headers come on this answer and on no other.
-pub(crate) fn throttled(throttled: &Throttled) -> Answer {
-    let seconds = throttled.retry_after.to_string();
+pub(crate) fn throttled(throttled: &Throttled, hints: &Hints, now: Duration) -> Answer {
+    let seconds = throttled.retry_after;
     let detail = match title(&throttled.scope) {
         Some(title) => {
             let span = match throttled.window.as_millis() {
@@ -124,11 +137,45 @@ pub(crate) fn throttled(throttled: &Throttled) -> Answer {
         }
         None => format!("Request was throttled. Expected available in {seconds} seconds."),
     };
-    Answer::detail(StatusCode::TOO_MANY_REQUESTS, &detail)
-        .header(HeaderName::from_static("x-ratelimit-limit"), &throttled.limit.to_string())
-        .header(HeaderName::from_static("x-ratelimit-remaining"), "0")
-        .header(HeaderName::from_static("x-ratelimit-reset"), &throttled.reset.to_string())
-        .header(header::RETRY_AFTER, &seconds)
+    let mut answer = Answer::detail(StatusCode::TOO_MANY_REQUESTS, &detail)
+        .with(HeaderName::from_static("x-ratelimit-limit"), HeaderValue::from(throttled.limit))
+        .with(HeaderName::from_static("x-ratelimit-remaining"), HeaderValue::from(0));
+    let reset = match &hints.reset {
+        ResetForm::EpochSeconds => Some(HeaderValue::from(throttled.reset)),
+        ResetForm::EpochMillis => Some(HeaderValue::from(throttled.reset.saturating_mul(1_000))),
+        ResetForm::SecondsLeft => Some(HeaderValue::from(seconds)),
+        ResetForm::MillisLeft => Some(HeaderValue::from(seconds.saturating_mul(1_000))),
+        ResetForm::Omitted => None,
+        ResetForm::Instead(text) => Some(text.clone()),
+    };
+    let retry_after = match &hints.retry_after {
+        RetryAfterForm::Seconds => Some(HeaderValue::from(seconds)),
+        RetryAfterForm::HttpDate => Some(http_date(throttled.reset)),
+        RetryAfterForm::Omitted => None,
+        RetryAfterForm::Instead(value) => Some(value.value(now)),
+    };
+    answer.headers.extend(reset.map(|reset| (HeaderName::from_static("x-ratelimit-reset"), reset)));
+    answer.headers.extend(retry_after.map(|value| (header::RETRY_AFTER, value)));
+    answer
+}
+
+/// A 429 that is no rate window. Didit's OpenAPI file: none has `X-RateLimit-*`, and only the quota has `Retry-After`.
+pub(crate) fn odd_throttled(kind: OddThrottle, limit: u32, seconds: u64) -> Answer {
+    let refused = |text: &str| Answer::detail(StatusCode::TOO_MANY_REQUESTS, text);
+    match kind {
+        OddThrottle::PhoneAttempts => {
+            refused("Maximum verification attempts reached for this phone number. Please try again later.")
+        }
+        OddThrottle::ImportJob => {
+            refused("This application already has an active import job. Wait until it has finished.")
+        }
+        // The quota, and whatever the table of these may learn.
+        _ => refused(&format!(
+            "Sandbox session creation quota exceeded. A sandbox application can create up to {limit} sessions per 24 \
+             hours. Expected available in {seconds} seconds."
+        ))
+        .with(header::RETRY_AFTER, HeaderValue::from(seconds)),
+    }
 }
 
 /// How the text of a 429 begins. Those of add-images and ingest-write are not quoted anywhere and follow the others.
@@ -148,22 +195,23 @@ fn title(scope: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use didit_api::ErrorBody;
 
     use super::*;
 
     #[test]
     fn a_429_says_what_the_page_says() {
-        let answer = throttled(&Throttled {
+        let full = Throttled {
             scope: "session-v2-create".to_owned(),
             limit: 600,
             window: Duration::from_secs(60),
             reset: 1_790_000_060,
             retry_after: 12,
-        });
+        };
+        let answer = throttled(&full, &Hints::default(), Duration::ZERO);
         let text = "Session creation rate limit exceeded. You can make up to 600 requests per minute.";
         assert_eq!(answer.body, json!({ "detail": text }).to_string());
-        let headers = answer.into_response().into_parts().0.headers;
+        let headers = answer.into_response(Manner::default()).into_parts().0.headers;
         for (name, value) in [
             ("x-ratelimit-limit", "600"),
             ("x-ratelimit-remaining", "0"),
@@ -176,13 +224,26 @@ mod tests {
 
     #[test]
     fn a_scope_of_ones_own_is_throttled_in_the_framework_s_words() {
-        let answer = throttled(&Throttled {
-            scope: "mine".to_owned(),
-            limit: 1,
-            window: Duration::from_secs(60),
-            reset: 0,
-            retry_after: 3,
-        });
+        let full =
+            Throttled { scope: "mine".to_owned(), limit: 1, window: Duration::from_secs(60), reset: 0, retry_after: 3 };
+        let answer = throttled(&full, &Hints::default(), Duration::ZERO);
         assert_eq!(answer.body, r#"{"detail":"Request was throttled. Expected available in 3 seconds."}"#);
+    }
+
+    #[test]
+    fn each_odd_429_is_recognised_by_its_text() {
+        for kind in [OddThrottle::SandboxQuota, OddThrottle::PhoneAttempts, OddThrottle::ImportJob] {
+            let answer = odd_throttled(kind, 500, 7_200);
+            let body = ErrorBody::parse(&answer.body);
+            assert_eq!(body.odd_throttle(), Some(kind));
+            assert_eq!(body.throttled_scope(), None);
+            let names: Vec<_> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+            if kind == OddThrottle::SandboxQuota {
+                assert_eq!(body.retry_after_from_text(), Some(Duration::from_secs(7_200)));
+                assert_eq!(names, ["content-type", "retry-after"]);
+            } else {
+                assert_eq!(names, ["content-type"]);
+            }
+        }
     }
 }

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use crate::{
     Sandbox,
+    clock::Skew,
     faults::{Faults, FaultsError},
+    hints::{Hints, ResetForm, RetryAfterForm},
     latency::Latency,
 };
 
@@ -23,6 +25,12 @@ pub const DEFAULT_SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// How many entries the journal keeps by default.
 pub const DEFAULT_JOURNAL_CAPACITY: usize = 10_000;
+
+/// How many sessions an application of Didit's own sandbox may create in 24 hours (Didit's OpenAPI file).
+pub const DOCUMENTED_SANDBOX_QUOTA: u32 = 500;
+
+/// How many attempts a phone number has in an hour (Didit's OpenAPI file).
+pub const DOCUMENTED_PHONE_ATTEMPTS: u32 = 4;
 
 /// Everything that can be set; made by [`Sandbox::builder`].
 #[derive(Clone)]
@@ -48,6 +56,14 @@ pub(crate) struct Settings {
     pub(crate) epoch: Option<SystemTime>,
     pub(crate) journal_capacity: usize,
     pub(crate) session_lifetime: Duration,
+    pub(crate) list_delay: Duration,
+    pub(crate) abandoned_arrive: bool,
+    pub(crate) skew: Skew,
+    pub(crate) date_header: bool,
+    pub(crate) sandbox_quota: u32,
+    pub(crate) phone_attempts: u32,
+    pub(crate) import_time: Duration,
+    pub(crate) hints: Hints,
 }
 
 impl Default for SandboxBuilder {
@@ -69,6 +85,14 @@ impl Default for SandboxBuilder {
                 epoch: None,
                 journal_capacity: DEFAULT_JOURNAL_CAPACITY,
                 session_lifetime: DEFAULT_SESSION_LIFETIME,
+                list_delay: Duration::ZERO,
+                abandoned_arrive: false,
+                skew: Skew::default(),
+                date_header: false,
+                sandbox_quota: 0,
+                phone_attempts: 0,
+                import_time: Duration::ZERO,
+                hints: Hints::default(),
             },
         }
     }
@@ -177,6 +201,88 @@ impl SandboxBuilder {
     #[must_use]
     pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
         self.settings.session_lifetime = lifetime;
+        self
+    }
+
+    /// Lets a new session appear in `GET /v3/sessions/` only so long after it was made. Everything else knows it at
+    /// once: its decision, and the reuse by `vendor_data`. None by default.
+    #[must_use]
+    pub fn list_delay(mut self, delay: Duration) -> Self {
+        self.settings.list_delay = delay;
+        self
+    }
+
+    /// Lets a request whose client went away before it arrived arrive all the same, at the time that was drawn for it:
+    /// sent bytes cannot be called back. It is counted, meets limits and faults, and its work is done. Off by default:
+    /// dropped before it arrives, a request leaves no trace. Without [`latency`](Self::latency) a request arrives as
+    /// soon as its body is read, and nothing can happen before.
+    #[must_use]
+    pub fn abandoned_requests_arrive(mut self, arrive: bool) -> Self {
+        self.settings.abandoned_arrive = arrive;
+        self
+    }
+
+    /// Sets the sandbox's clock so far ahead of [`epoch`](Self::epoch), or of the system's time. Instead of
+    /// [`clock_behind`](Self::clock_behind), if that was given.
+    #[must_use]
+    pub fn clock_ahead(mut self, by: Duration) -> Self {
+        self.settings.skew = Skew::Ahead(by);
+        self
+    }
+
+    /// Sets the sandbox's clock so far behind [`epoch`](Self::epoch), or the system's time. Instead of
+    /// [`clock_ahead`](Self::clock_ahead), if that was given.
+    #[must_use]
+    pub fn clock_behind(mut self, by: Duration) -> Self {
+        self.settings.skew = Skew::Behind(by);
+        self
+    }
+
+    /// Puts a `Date` from the sandbox's clock on every answer. Off by default in process; over a socket every answer
+    /// has it either way.
+    #[must_use]
+    pub fn date_header(mut self, date: bool) -> Self {
+        self.settings.date_header = date;
+        self
+    }
+
+    /// Refuses session creations beyond so many in 24 hours with the 429 that is no rate window, as Didit's own sandbox
+    /// does beyond [`DOCUMENTED_SANDBOX_QUOTA`]. All keys share it, and every creation with a known key counts. 0, the
+    /// default, is none.
+    #[must_use]
+    pub fn sandbox_quota(mut self, creations: u32) -> Self {
+        self.settings.sandbox_quota = creations;
+        self
+    }
+
+    /// Refuses `POST /v3/phone/send/` beyond so many per `phone_number` in an hour with the 429 that is no rate window;
+    /// at Didit that is [`DOCUMENTED_PHONE_ATTEMPTS`]. 0, the default, is none.
+    #[must_use]
+    pub fn phone_attempts(mut self, attempts: u32) -> Self {
+        self.settings.phone_attempts = attempts;
+        self
+    }
+
+    /// Lets an import take so long, and refuses another one (`POST /v3/session/imports/`) until it is over with the 429
+    /// that is no rate window. No time by default: every import is over at once.
+    #[must_use]
+    pub fn import_time(mut self, time: Duration) -> Self {
+        self.settings.import_time = time;
+        self
+    }
+
+    /// Sets the `Retry-After` of the 429s that the rate limits make. Whole seconds by default, as documented.
+    #[must_use]
+    pub fn throttle_retry_after(mut self, form: RetryAfterForm) -> Self {
+        self.settings.hints.retry_after = form;
+        self
+    }
+
+    /// Sets the `X-RateLimit-Reset` of the 429s that the rate limits make. Seconds since the Unix epoch by default, as
+    /// documented.
+    #[must_use]
+    pub fn throttle_reset(mut self, form: ResetForm) -> Self {
+        self.settings.hints.reset = form;
         self
     }
 

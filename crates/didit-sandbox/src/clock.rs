@@ -12,15 +12,32 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts at `epoch`, or at the system's time if there is none.
-    pub(crate) fn start(epoch: Option<SystemTime>) -> Self {
-        let epoch = epoch.unwrap_or_else(system_time).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    /// Starts at `epoch`, or at the system's time if there is none, and goes wrong by `skew` from the beginning.
+    pub(crate) fn start(epoch: Option<SystemTime>, skew: Skew) -> Self {
+        let right = epoch.unwrap_or_else(system_time).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let epoch = match skew {
+            Skew::Ahead(by) => right.saturating_add(by),
+            Skew::Behind(by) => right.saturating_sub(by),
+        };
         Self { epoch, started: Instant::now() }
     }
 
     /// The time since the Unix epoch.
     pub(crate) fn now(&self) -> Duration {
         self.epoch.saturating_add(self.started.elapsed())
+    }
+}
+
+/// How wrong the sandbox's clock goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Skew {
+    Ahead(Duration),
+    Behind(Duration),
+}
+
+impl Default for Skew {
+    fn default() -> Self {
+        Self::Ahead(Duration::ZERO)
     }
 }
 
@@ -69,8 +86,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn it_goes_as_wrong_as_it_is_told() {
+        let start = |skew| Clock::start(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(50)), skew).now();
+        assert_eq!(start(Skew::Ahead(Duration::from_secs(7))), Duration::from_secs(57));
+        assert_eq!(start(Skew::Behind(Duration::from_secs(7))), Duration::from_secs(43));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_paused_clock_drives_it() {
-        let clock = Clock::start(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(5)));
+        let clock = Clock::start(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(5)), Skew::default());
         tokio::time::advance(Duration::from_secs(7)).await;
         assert_eq!(clock.now(), Duration::from_secs(12));
     }

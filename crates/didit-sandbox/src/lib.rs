@@ -11,12 +11,15 @@
 //! |---|---|
 //! | `POST /v3/session/` | 201; an unfinished session with the same `vendor_data` and workflow is returned again, its `callback` and `metadata` replaced |
 //! | `GET /v3/session/{id}/decision/` | the decision of version 3, with arrays that are null until the check has run |
-//! | `GET /v3/sessions/` | newest first; `vendor_data`, `status`, `workflow_id`, `limit`, `offset` |
+//! | `GET /v3/sessions/` | newest first; `vendor_data`, `status`, `workflow_id`, `limit`, `offset`; may lag behind ([`list_delay`](SandboxBuilder::list_delay)) |
 //! | `PATCH /v3/session/{id}/update-status/` | the documented transitions; the same value is 400 with a bare array |
 //! | `DELETE /v3/session/{id}/delete/` | 204, then 404 |
 //! | `GET /v3/session/{id}/generate-pdf/` | a PDF |
 //! | `POST /v3/aml/` | honours `Idempotency-Key`: same body replayed and billed once, other body 409 |
 //! | `POST /v3/id-verification/` | multipart, `front_image` required |
+//! | `POST /v3/transactions/` | a `transaction_id` is accepted once: then 400, or 409 while the first request with it is in flight |
+//! | `POST /v3/events/`, `POST /v3/events/batch/` | each `event_id` `accepted` once and `replayed` after; 201, or 207 if an item is `rejected` |
+//! | `POST /v3/phone/send/`, `POST /v3/session/imports/` | as any other route, with limits of their own if asked for (below) |
 //! | `GET /system/healthcheck` | with and without its final slash, no key, no limit |
 //! | any other route of the table | key and limits are checked; the answer is a small object with `request_id` |
 //! | a path without its final slash | 301, the query kept |
@@ -25,12 +28,41 @@
 //! does. Requests without a known key share one set of windows. A request that arrives is counted before anything
 //! else is looked at, so that invalid and faulted ones count too; redirects are not counted.
 //!
+//! A transaction is in flight from its arrival until its answer has reached the client: for as long as the simulated
+//! latency and a [`Delay`](Fault::Delay) hold the answer back, and until a [late commit](Fault::LateCommit) is done.
+//!
+//! # What can be switched on
+//!
+//! | Builder | Command line | |
+//! |---|---|---|
+//! | [`faults`](SandboxBuilder::faults) | `--faults FILE` | what goes wrong: see [`faults`] |
+//! | [`latency`](SandboxBuilder::latency) | `--latency MIN..MAX` | time until the arrival, and until the answer |
+//! | [`abandoned_requests_arrive`](SandboxBuilder::abandoned_requests_arrive) | `--abandoned-arrive` | a request arrives though its client is gone |
+//! | [`list_delay`](SandboxBuilder::list_delay) | `--list-delay MS` | new sessions are listed late |
+//! | [`clock_ahead`](SandboxBuilder::clock_ahead), [`clock_behind`](SandboxBuilder::clock_behind) | `--clock-skew SECONDS` | the server's clock is wrong |
+//! | [`date_header`](SandboxBuilder::date_header) | always | a `Date` on every answer |
+//! | [`throttle_retry_after`](SandboxBuilder::throttle_retry_after) | `--retry-after FORM` | the `Retry-After` of a 429 |
+//! | [`throttle_reset`](SandboxBuilder::throttle_reset) | `--reset FORM` | the `X-RateLimit-Reset` of a 429 |
+//! | [`sandbox_quota`](SandboxBuilder::sandbox_quota) | `--sandbox-quota N` | sessions per 24 hours |
+//! | [`phone_attempts`](SandboxBuilder::phone_attempts) | `--phone-attempts N` | codes per number and hour |
+//! | [`import_time`](SandboxBuilder::import_time) | `--import-time MS` | one import at a time |
+//! | [`count_rejected`](SandboxBuilder::count_rejected) | `--count-rejected` | refused requests count too |
+//! | [`whole_second_stamps`](SandboxBuilder::whole_second_stamps) | `--whole-seconds` | windows of whole seconds |
+//! | [`wrong_key_is_401`](SandboxBuilder::wrong_key_is_401) | `--wrong-key-401` | 401 instead of 403 |
+//!
+//! Sessions per day, codes per number and imports at a time are refused with a 429 that is no rate window: without
+//! `X-RateLimit-*`, and for the quota alone with `Retry-After`.
+//!
+//! Nothing runs in the background: late commits and abandoned requests happen at their times, whenever the sandbox is
+//! next looked at.
+//!
 //! # For tests
 //!
 //! | In code | Over HTTP (no key, not counted) | |
 //! |---|---|---|
 //! | [`Sandbox::stats`] | `GET /_sandbox/stats` | [`Stats`] |
 //! | [`Sandbox::journal`] | `GET /_sandbox/journal` | a list of [`JournalEntry`] |
+//! | [`Sandbox::effects`] | `GET /_sandbox/effects` | effects by operation id and route: none lost, none twice |
 //! | [`Sandbox::set_session_status`] | `POST /_sandbox/session/{id}/status`, `{"status": "Approved"}` | what a user or reviewer would bring about |
 //! | [`Sandbox::reset`] | `POST /_sandbox/reset` | back to the beginning |
 //!
@@ -58,18 +90,22 @@
 //! # }
 //! ```
 
+mod agenda;
 mod answer;
 mod body;
 mod builder;
 mod call;
 mod clock;
 mod connection;
-mod fault_file;
+mod faulted;
 pub mod faults;
+mod hints;
 mod ids;
+mod ingested;
 mod journal;
 mod latency;
 mod limiter;
+mod odd_limits;
 mod replays;
 mod resolve;
 mod routes;
@@ -83,10 +119,11 @@ mod world;
 pub use body::SandboxBody;
 pub use builder::{
     BuildError, DEFAULT_API_KEY, DEFAULT_JOURNAL_CAPACITY, DEFAULT_SESSION_LIFETIME, DEFAULT_WORKFLOW_ID,
-    SandboxBuilder,
+    DOCUMENTED_PHONE_ATTEMPTS, DOCUMENTED_SANDBOX_QUOTA, SandboxBuilder,
 };
 pub use connection::ConnectionLost;
-pub use faults::{Fault, Faults, FaultsError, Rule, When};
+pub use faults::{Ending, Fault, Faults, FaultsError, Refusal, RetryAfter, Rule, Truncation, When};
+pub use hints::{ResetForm, RetryAfterForm};
 pub use journal::JournalEntry;
 pub use latency::Latency;
 pub use server::{ServeError, Server, serve, serve_anywhere};

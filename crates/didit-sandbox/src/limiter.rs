@@ -6,6 +6,7 @@ use didit_api::{EndpointId, Limits, Routes, ScopeTable};
 use http::Method;
 
 use crate::{
+    faults::whole_seconds_up,
     stats::Peak,
     window::{Stamps, Window},
 };
@@ -99,10 +100,6 @@ impl Limiter {
     pub(crate) fn cleared(&self, routes: &Routes) -> Self {
         Self::new(&self.limits, routes, self.windows.len(), self.count_rejected, self.stamps)
     }
-}
-
-fn whole_seconds_up(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -32,11 +32,15 @@ use crate::{body::SandboxBody, connection::ConnectionLost, service::Sandbox};
 /// How long a shutdown waits for requests that are under way.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a body waits before it is cut off, for hyper to send what comes before: an error overtakes it.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// Serves a sandbox over HTTP/1.1 and HTTP/2 without TLS, on a loopback address.
 ///
-/// A reset before the work closes the TCP connection with RST; work followed by a drop closes it with FIN and no
-/// answer. On HTTP/2 either also ends whatever else the connection carries, as a broken connection does. Must be called
-/// within a tokio runtime.
+/// A reset before the work closes the TCP connection with RST; every other drop closes it with FIN and no answer, so
+/// that a client cannot tell what became of the work. On HTTP/2 either also ends whatever else the connection carries,
+/// as a broken connection does. A body that is cut off closes an HTTP/1.1 connection, and on HTTP/2 resets its stream
+/// alone. Every answer has a `Date` from the sandbox's clock. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -165,9 +169,13 @@ async fn answer(
     cut: Arc<Cut>,
 ) -> Result<Response<SandboxBody>, ConnectionLost> {
     match sandbox.call(request).await {
-        Ok(response) => Ok(response),
+        Ok(mut response) => {
+            // Hyper would write the system's time, which may not be the sandbox's.
+            response.headers_mut().insert(header::DATE, sandbox.date());
+            Ok(response.map(|body| body.lingering(LINGER)))
+        }
         Err(lost) => {
-            cut.with_reset.store(!lost.work_done(), Ordering::Release);
+            cut.with_reset.store(lost.is_reset(), Ordering::Release);
             cut.now.notify_one();
             // An error returned here would still be answered on HTTP/2; the connection ends instead.
             pending().await

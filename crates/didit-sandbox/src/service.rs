@@ -1,6 +1,7 @@
 //! The sandbox as a tower service.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use didit_api::SessionStatus;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use tower::Service;
 
@@ -20,12 +21,13 @@ use crate::{
     builder::{SandboxBuilder, Settings},
     call::{Call, Unreadable},
     clock::Clock,
-    connection::ConnectionLost,
+    connection::{ConnectionLost, Work},
+    faults::{Manner, http_date},
     journal::JournalEntry,
     resolve::canonical,
     routes,
     stats::Stats,
-    world::{Reply, World},
+    world::{Outcome, Reply, World},
 };
 
 /// A local Didit; clones share everything.
@@ -58,6 +60,7 @@ pub struct Sandbox {
 
 struct Shared {
     clock: Clock,
+    date_header: bool,
     world: Mutex<World>,
 }
 
@@ -68,9 +71,10 @@ impl Sandbox {
     }
 
     pub(crate) fn start(keys: Vec<String>, settings: Settings) -> Self {
-        let clock = Clock::start(settings.epoch);
+        let clock = Clock::start(settings.epoch, settings.skew);
+        let date_header = settings.date_header;
         let world = Mutex::new(World::new(keys, settings, clock.now()));
-        Self { shared: Arc::new(Shared { clock, world }) }
+        Self { shared: Arc::new(Shared { clock, date_header, world }) }
     }
 
     /// The counts so far.
@@ -83,10 +87,31 @@ impl Sandbox {
         self.shared.world().journal()
     }
 
+    /// How many effects each operation id had, by id and route. [`Stats::effects`] says what an effect is.
+    pub fn effects(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        self.shared.world().book.effects()
+    }
+
+    /// How many effects one operation id had, over all routes.
+    pub fn effects_of(&self, operation_id: &str) -> u64 {
+        self.shared.world().book.effects_of(operation_id)
+    }
+
+    /// How many sessions were made for a `vendor_data`, deleted and expired ones included.
+    pub fn sessions_made_for(&self, vendor_data: &str) -> u64 {
+        self.shared.world().book.made_for(vendor_data)
+    }
+
+    /// The date on the sandbox's clock, for a `Date` header.
+    pub(crate) fn date(&self) -> HeaderValue {
+        http_date(self.shared.clock.now().as_secs())
+    }
+
     /// Back to the beginning: nothing counted, nothing stored, every random sequence from its start.
     pub fn reset(&self) {
         let mut world = self.shared.world();
-        world.reset(self.shared.clock.now());
+        let now = world.now();
+        world.reset(now);
     }
 
     /// Sets the status of a session, as a user or a reviewer would bring it about.
@@ -114,33 +139,68 @@ pub struct UnknownSession {
 }
 
 impl Shared {
-    /// The state. A panic elsewhere cannot have left it half changed in a way that matters more than going on.
+    /// The state, as it is now. A panic elsewhere cannot have left it half changed in a way that matters more than
+    /// going on.
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        // The time is read under the lock, so that windows see arrivals in order.
+        world.catch_up(self.clock.now());
+        world
     }
 
-    async fn respond<B: Body>(&self, request: Request<B>) -> Result<Answer, ConnectionLost> {
+    async fn respond<B: Body>(&self, request: Request<B>) -> Result<(Answer, Manner), ConnectionLost> {
         let (parts, body) = request.into_parts();
         let call = match Call::read(parts, body).await {
             Ok(call) => call,
-            Err(Unreadable::Broken) => return Err(ConnectionLost::new(false)),
-            Err(Unreadable::TooLarge) => return Ok(Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)),
+            Err(Unreadable::Broken) => return Err(ConnectionLost::new(Work::Refused)),
+            Err(Unreadable::TooLarge) => {
+                return Ok((Answer::empty(StatusCode::PAYLOAD_TOO_LARGE), Manner::default()));
+            }
         };
         if routes::is_admin(call.path()) {
             let mut world = self.world();
-            return Ok(routes::admin(&mut world, self.clock.now(), &call));
+            let now = world.now();
+            return Ok((routes::admin(&mut world, now, &call), Manner::default()));
         }
         let (before, after) = self.world().draw_latency();
+        let due = self.clock.now().saturating_add(before);
+        let mut client = Client { shared: self, due, after, call: Some(call), waits: true };
         pause(before).await;
-        let outcome = {
-            // The time is read under the lock, so that windows see arrivals in order.
-            let mut world = self.world();
-            world.arrive(self.clock.now(), &call)
-        };
+        let outcome = client.arrive();
         pause(after.saturating_add(outcome.delay)).await;
+        client.waits = false;
         match outcome.reply {
-            Reply::Answer(answer) => Ok(answer),
-            Reply::Lost { work_done } => Err(ConnectionLost::new(work_done)),
+            Reply::Answer(answer) => Ok((answer, outcome.manner)),
+            Reply::Lost(work) => Err(ConnectionLost::new(work)),
+        }
+    }
+}
+
+/// Whoever waits for the answer of a request; it may be dropped at any time.
+struct Client<'s> {
+    shared: &'s Shared,
+    due: Duration,
+    after: Duration,
+    /// The request, until it arrives.
+    call: Option<Call>,
+    waits: bool,
+}
+
+impl Client<'_> {
+    fn arrive(&mut self) -> Outcome {
+        let mut world = self.shared.world();
+        let now = world.now();
+        match self.call.take() {
+            Some(call) => world.arrive(now, call, self.after),
+            None => Outcome::at_once(Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)),
+        }
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.shared.world().client_left(self.call.take().map(|call| (self.due, call, self.after)));
         }
     }
 }
@@ -165,14 +225,24 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let shared = Arc::clone(&self.shared);
-        ResponseFuture { inner: Box::pin(async move { shared.respond(request).await.map(Answer::into_response) }) }
+        let sandbox = self.clone();
+        ResponseFuture {
+            inner: Box::pin(async move {
+                let (answer, manner) = sandbox.shared.respond(request).await?;
+                let mut response = answer.into_response(manner);
+                if sandbox.shared.date_header {
+                    response.headers_mut().insert(header::DATE, sandbox.date());
+                }
+                Ok(response)
+            }),
+        }
     }
 }
 
 /// The future of a response.
 ///
-/// Dropped before the request arrives, nothing has happened; dropped after, the work is done.
+/// Dropped before the request arrives, nothing has happened, unless
+/// [`abandoned_requests_arrive`](crate::SandboxBuilder::abandoned_requests_arrive); dropped after, the work is done.
 pub struct ResponseFuture {
     inner: Pin<Box<dyn Future<Output = Result<Response<SandboxBody>, ConnectionLost>> + Send>>,
 }

@@ -16,7 +16,11 @@ pub struct Stats {
     pub accepted: u64,
     /// Arrivals that a rate limit refused with 429. A 429 injected as a fault is in [`faults`](Self::faults) instead.
     pub throttled: u64,
-    /// Faults injected, by kind: `status`, `delay`, `reset-before-work`, `work-then-drop`.
+    /// Requests refused with a 429 that is no rate window: the sandbox's quota, attempts with a phone number, an active
+    /// import. They are among the accepted.
+    pub odd_throttled: u64,
+    /// Faults injected, by [kind](crate::Fault::kind): `status`, `absurd-429`, `odd-429`, `delay`, `reset-before-work`,
+    /// `work-then-drop`, `late-commit`, `never-commit`, `truncated-body`, `slow-body`.
     pub faults: BTreeMap<String, u64>,
     /// Sessions that came into being.
     pub sessions_made: u64,
@@ -28,8 +32,32 @@ pub struct Stats {
     /// or any other POST that succeeded; a replayed answer or a reused session is none. The operation id is the
     /// string `operation_id` in the request's `metadata`, else the header `X-Operation-Id`.
     pub duplicates_by_operation_id: u64,
+    /// Operation ids with at least one effect. [`Sandbox::effects`](crate::Sandbox::effects) tells them.
+    pub operations: u64,
+    /// Effects that carried an operation id.
+    pub effects: u64,
     /// Checks that Didit would have billed.
     pub billed_checks: u64,
+    /// Transactions that came into being.
+    pub transactions_made: u64,
+    /// Transactions refused because their `transaction_id` was there (400) or in flight (409).
+    pub transactions_refused: u64,
+    /// Events taken for the first time, alone or in a batch.
+    pub events_accepted: u64,
+    /// Events that had been taken before.
+    pub events_replayed: u64,
+    /// Events of a batch that were rejected.
+    pub events_rejected: u64,
+    /// Late commits that are still to be carried out.
+    pub late_commits_pending: u64,
+    /// Late commits that have been carried out.
+    pub late_commits_done: u64,
+    /// Requests whose client went away before they arrived.
+    pub abandoned_before_arrival: u64,
+    /// Those among them that are still to arrive.
+    pub abandoned_pending: u64,
+    /// Requests that arrived and whose client went away before the head of the answer.
+    pub abandoned_after_arrival: u64,
     /// The fullest window of each scope, over all keys.
     pub peak: BTreeMap<String, Peak>,
 }
@@ -58,7 +86,8 @@ impl Peak {
 pub(crate) struct Book {
     pub(crate) stats: Stats,
     made_for: HashMap<String, u64>,
-    effects: HashMap<(String, String), u64>,
+    /// By operation, then by route.
+    effects: HashMap<String, BTreeMap<String, u64>>,
 }
 
 impl Book {
@@ -82,10 +111,27 @@ impl Book {
     /// Books an effect of a route for an operation, if the request named one.
     pub(crate) fn effect(&mut self, route: &str, operation: Option<String>) {
         if let Some(operation) = operation {
-            let effects = self.effects.entry((route.to_owned(), operation)).or_default();
-            *effects += 1;
-            self.stats.duplicates_by_operation_id += u64::from(*effects > 1);
+            let routes = self.effects.entry(operation).or_default();
+            self.stats.operations += u64::from(routes.is_empty());
+            self.stats.effects += 1;
+            bump(routes, route);
+            self.stats.duplicates_by_operation_id += u64::from(routes.get(route).is_some_and(|effects| *effects > 1));
         }
+    }
+
+    /// How many sessions were made for a `vendor_data`.
+    pub(crate) fn made_for(&self, vendor_data: &str) -> u64 {
+        self.made_for.get(vendor_data).copied().unwrap_or_default()
+    }
+
+    /// How many effects each operation had, by operation and route.
+    pub(crate) fn effects(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        self.effects.iter().map(|(operation, routes)| (operation.clone(), routes.clone())).collect()
+    }
+
+    /// How many effects an operation had, over all routes.
+    pub(crate) fn effects_of(&self, operation: &str) -> u64 {
+        self.effects.get(operation).map_or(0, |routes| routes.values().sum())
     }
 }
 
@@ -109,6 +155,7 @@ mod tests {
             book.session_made(vendor);
         }
         assert_eq!((book.stats.sessions_made, book.stats.duplicates_by_vendor_data), (6, 2));
+        assert_eq!((book.made_for("a"), book.made_for("c")), (3, 0));
     }
 
     #[test]
@@ -118,6 +165,8 @@ mod tests {
             book.effect(route, Some("op-1".to_owned()));
         }
         book.effect("aml", None);
-        assert_eq!(book.stats.duplicates_by_operation_id, 1);
+        let stats = &book.stats;
+        assert_eq!((stats.duplicates_by_operation_id, stats.operations, stats.effects), (1, 1, 3));
+        assert_eq!((book.effects()["op-1"]["aml"], book.effects_of("op-1"), book.effects_of("op-2")), (2, 3, 0));
     }
 }

@@ -2,23 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use didit_api::Routes;
-use http::{StatusCode, header};
+use didit_api::{EndpointId, Routes};
+use http::StatusCode;
 use rand::{SeedableRng, rngs::StdRng};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    agenda::Agenda,
     answer::{self, Answer},
     builder::Settings,
     call::Call,
-    faults::{Fault, Plans},
+    connection::Work,
+    faulted,
+    faults::{Ending, Fault, Manner, Plans},
     ids::Ids,
+    ingested::Ingested,
     journal::{Journal, JournalEntry},
     limiter::Limiter,
+    odd_limits::OddLimits,
     replays::Replays,
     resolve::{Params, Resolved, resolve},
-    routes::Handler,
+    routes::{self, Handler},
     sessions::Sessions,
     stats::{Book, Stats},
     window::Stamps,
@@ -32,6 +36,13 @@ pub(crate) struct World {
     pub(crate) replays: Replays,
     pub(crate) book: Book,
     pub(crate) ids: Ids,
+    pub(crate) ingested: Ingested,
+    pub(crate) odd_limits: OddLimits,
+    /// When the answer to the request that is being carried out leaves the sandbox.
+    pub(crate) answer_leaves: Duration,
+    agenda: Agenda<Due>,
+    /// The latest time that anything was done at. Time never runs backwards.
+    latest: Duration,
     keys: Keys,
     handlers: Arc<[Handler]>,
     limiter: Limiter,
@@ -47,13 +58,31 @@ pub(crate) struct Outcome {
     pub(crate) reply: Reply,
     /// How much later than usual the answer comes.
     pub(crate) delay: Duration,
+    /// How its body comes.
+    pub(crate) manner: Manner,
 }
 
 /// An answer, or none.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Answer(Answer),
-    Lost { work_done: bool },
+    Lost(Work),
+}
+
+/// What happens by itself once its time has come.
+#[derive(Debug)]
+enum Due {
+    /// A request arrives whose client is gone.
+    Arrival { call: Call, after: Duration },
+    /// A late commit.
+    Commit {
+        call: Call,
+        resolved: Resolved,
+        /// Its number in the journal.
+        entry: usize,
+        /// The transaction that it holds the id of.
+        transaction: Option<String>,
+    },
 }
 
 /// Who asks.
@@ -80,6 +109,11 @@ impl World {
             replays: Replays::default(),
             book: Book::default(),
             ids: Ids::seeded(settings.seed),
+            ingested: Ingested::default(),
+            odd_limits: odd_limits(&settings),
+            answer_leaves: now,
+            agenda: Agenda::default(),
+            latest: now,
             keys: Keys(keys),
             handlers,
             limiter,
@@ -97,6 +131,9 @@ impl World {
         self.replays = Replays::default();
         self.book = Book::default();
         self.ids = Ids::seeded(self.settings.seed);
+        self.ingested = Ingested::default();
+        self.odd_limits = odd_limits(&self.settings);
+        self.agenda = Agenda::default();
         self.limiter = self.limiter.cleared(&self.settings.routes);
         self.plans = Plans::new(&self.settings.faults, self.settings.seed);
         self.journal = Journal::new(self.settings.journal_capacity);
@@ -109,8 +146,46 @@ impl World {
         self.settings.latency.draw(&mut self.latency)
     }
 
-    /// Counts a request, lets go wrong what is due to, and does the work.
-    pub(crate) fn arrive(&mut self, now: Duration, call: &Call) -> Outcome {
+    /// The time that the state is of.
+    pub(crate) fn now(&self) -> Duration {
+        self.latest
+    }
+
+    /// Lets everything happen that was due until `now`, each thing at its own time.
+    pub(crate) fn catch_up(&mut self, now: Duration) {
+        while let Some((due, what)) = self.agenda.next(now) {
+            self.latest = self.latest.max(due);
+            match what {
+                Due::Arrival { call, after } => {
+                    self.take(self.latest, call, after, true);
+                }
+                Due::Commit { call, resolved, entry, transaction } => {
+                    self.commit(self.latest, &call, &resolved, entry, transaction);
+                }
+            }
+        }
+        self.latest = self.latest.max(now);
+    }
+
+    /// Counts a request, lets go wrong what is due to, and does the work. `after` is how long its answer is under way.
+    pub(crate) fn arrive(&mut self, now: Duration, call: Call, after: Duration) -> Outcome {
+        self.take(now, call, after, false)
+    }
+
+    /// Nobody waits for an answer any more. `call` is the request if it was still under way: when it was to arrive, and
+    /// how long its answer would have been under way.
+    pub(crate) fn client_left(&mut self, call: Option<(Duration, Call, Duration)>) {
+        let Some((due, call, after)) = call else {
+            self.book.stats.abandoned_after_arrival += 1;
+            return;
+        };
+        self.book.stats.abandoned_before_arrival += 1;
+        if self.settings.abandoned_arrive {
+            self.agenda.note(due, Due::Arrival { call, after });
+        }
+    }
+
+    fn take(&mut self, now: Duration, call: Call, after: Duration, abandoned: bool) -> Outcome {
         let routes = Arc::clone(&self.settings.routes);
         let resolved = resolve(&routes, &call.method, call.path(), call.uri.query());
         let name = match &resolved {
@@ -119,25 +194,27 @@ impl World {
             Resolved::OtherMethods(_) | Resolved::Unknown => "unknown",
         };
         let mut entry = JournalEntry {
-            at_ms: u64::try_from(now.saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX),
+            at_ms: self.since_start(now),
             method: call.method.to_string(),
             route: name.to_owned(),
-            correlation_id: noted(call, "x-correlation-id"),
-            idempotency_key: noted(call, "idempotency-key"),
+            correlation_id: noted(&call, "x-correlation-id"),
+            idempotency_key: noted(&call, "idempotency-key"),
+            operation_id: noted(&call, "x-operation-id"),
+            abandoned,
             ..JournalEntry::default()
         };
         if let Resolved::Endpoint(_, Params { session: Some(session) }) = &resolved {
             entry.session_id = Some(session.to_string());
         }
         self.book.arrived(name);
-        let outcome = match self.admit(now, call, &resolved) {
+        let outcome = match self.admit(now, &call, &resolved) {
             Some(refusal) => {
                 self.book.stats.throttled += 1;
                 Outcome::at_once(refusal)
             }
             None => {
                 self.book.stats.accepted += 1;
-                self.serve(now, call, &routes, resolved, &mut entry)
+                self.serve(now, call, resolved, after, &mut entry)
             }
         };
         if let Reply::Answer(answer) = &outcome.reply {
@@ -155,54 +232,108 @@ impl World {
             Resolved::Redirect(_) => return None,
         };
         let key = self.keys.index(call).unwrap_or(self.keys.0.len());
-        self.limiter.arrive(now, key, endpoint, &call.method).err().map(|throttled| answer::throttled(&throttled))
+        let throttled = self.limiter.arrive(now, key, endpoint, &call.method).err()?;
+        Some(answer::throttled(&throttled, &self.settings.hints, now))
     }
 
     fn serve(
         &mut self,
         now: Duration,
-        call: &Call,
-        routes: &Routes,
+        call: Call,
         resolved: Resolved,
+        after: Duration,
         entry: &mut JournalEntry,
     ) -> Outcome {
         let plan = self.plans.plan(&entry.route, &call.method);
-        if plan.delay.is_some() {
-            self.note_fault("delay", entry);
+        let kinds = [
+            plan.delay.map(|_| "delay"),
+            plan.body.slow.map(|_| "slow-body"),
+            plan.body.cut.map(|_| "truncated-body"),
+            plan.fault.as_ref().map(Fault::kind),
+        ];
+        for kind in kinds.into_iter().flatten() {
+            self.book.faulted(kind);
+            entry.fault = Some(kind.to_owned());
         }
-        if let Some(fault) = &plan.fault {
-            self.note_fault(fault.kind(), entry);
-        }
-        let work = || {
-            let answer = match resolved {
-                Resolved::Endpoint(id, params) => {
-                    let handler = self.handlers.get(id.index()).copied().unwrap_or_default();
-                    handler.answer(self, now, call, routes.get(id), params)
-                }
-                Resolved::Redirect(to) => answer::moved(&to),
-                Resolved::OtherMethods(allowed) => answer::method_not_allowed(&call.method, &allowed),
-                Resolved::Unknown => answer::not_found(),
-            };
-            if let Some(session) = answer.session {
-                entry.session_id = Some(session.to_string());
-            }
-            answer
-        };
+        let mut delay = plan.delay.unwrap_or_default();
+        self.answer_leaves = now.saturating_add(after).saturating_add(delay);
         let reply = match plan.fault {
-            None | Some(Fault::Delay(_)) => Reply::Answer(work()),
-            Some(Fault::Status { code, retry_after }) => Reply::Answer(faulted(code, retry_after)),
-            Some(Fault::ResetBeforeWork) => Reply::Lost { work_done: false },
+            Some(Fault::Status { code, retry_after }) => Reply::Answer(faulted::status(code, retry_after)),
+            Some(Fault::Refusal(refusal)) => Reply::Answer(faulted::refusal(now, &refusal)),
+            Some(Fault::AbsurdThrottle) => Reply::Answer(faulted::absurd(plan.draw)),
+            Some(Fault::OddThrottle(kind)) => Reply::Answer(faulted::odd(kind)),
+            Some(Fault::ResetBeforeWork) => Reply::Lost(Work::Refused),
             Some(Fault::WorkThenDrop) => {
-                work();
-                Reply::Lost { work_done: true }
+                self.work(now, &call, &resolved, entry);
+                Reply::Lost(Work::Done)
+            }
+            Some(Fault::LateCommit { after: wait, ending }) => {
+                let transaction = self.reserve(&call, &resolved);
+                let number = self.journal.next_number();
+                let due = now.saturating_add(wait);
+                self.agenda.note(due, Due::Commit { call, resolved, entry: number, transaction });
+                end(ending, Work::Pending, &mut delay)
+            }
+            Some(Fault::NeverCommit { after: wait, ending }) => {
+                delay = delay.saturating_add(wait);
+                end(ending, Work::Forgotten, &mut delay)
+            }
+            None | Some(Fault::Delay(_) | Fault::TruncatedBody(_) | Fault::SlowBody { .. }) => {
+                Reply::Answer(self.work(now, &call, &resolved, entry))
             }
         };
-        Outcome { reply, delay: plan.delay.unwrap_or_default() }
+        Outcome { reply, delay, manner: plan.body }
     }
 
-    fn note_fault(&mut self, kind: &str, entry: &mut JournalEntry) {
-        self.book.faulted(kind);
-        entry.fault = Some(kind.to_owned());
+    /// Does what a request asks for.
+    fn work(&mut self, now: Duration, call: &Call, resolved: &Resolved, entry: &mut JournalEntry) -> Answer {
+        let answer = match resolved {
+            Resolved::Endpoint(id, params) => {
+                let routes = Arc::clone(&self.settings.routes);
+                self.handler(*id).answer(self, now, call, routes.get(*id), *params)
+            }
+            Resolved::Redirect(to) => answer::moved(to),
+            Resolved::OtherMethods(allowed) => answer::method_not_allowed(&call.method, allowed),
+            Resolved::Unknown => answer::not_found(),
+        };
+        entry.worked_at_ms = Some(self.since_start(now));
+        if let Some(session) = answer.session {
+            entry.session_id = Some(session.to_string());
+        }
+        answer
+    }
+
+    /// Does late what a request asked for.
+    fn commit(&mut self, now: Duration, call: &Call, resolved: &Resolved, entry: usize, transaction: Option<String>) {
+        if let Some(id) = transaction {
+            self.ingested.release(&id);
+        }
+        self.answer_leaves = now;
+        let mut done = JournalEntry::default();
+        self.work(now, call, resolved, &mut done);
+        self.book.stats.late_commits_done += 1;
+        if let Some(entry) = self.journal.entry(entry) {
+            entry.worked_at_ms = done.worked_at_ms;
+            entry.session_id = done.session_id.or(entry.session_id.take());
+        }
+    }
+
+    /// Holds the id of a transaction that is made later, for others with the same id to race with.
+    fn reserve(&mut self, call: &Call, resolved: &Resolved) -> Option<String> {
+        let Resolved::Endpoint(endpoint, _) = resolved else { return None };
+        if self.handler(*endpoint) != Handler::Transaction || self.caller(call) != Caller::Known {
+            return None;
+        }
+        routes::transaction_id(call).filter(|id| self.ingested.reserve(id))
+    }
+
+    fn handler(&self, endpoint: EndpointId) -> Handler {
+        self.handlers.get(endpoint.index()).copied().unwrap_or_default()
+    }
+
+    /// Milliseconds since the start.
+    fn since_start(&self, now: Duration) -> u64 {
+        u64::try_from(now.saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whose key a request carries.
@@ -229,7 +360,15 @@ impl World {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats { peak: self.limiter.peaks(), ..self.book.stats.clone() }
+        let is_commit = |due: &&Due| matches!(due, Due::Commit { .. });
+        let (late, abandoned) = (self.agenda.pending().filter(is_commit).count(), self.agenda.pending().count());
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Stats {
+            peak: self.limiter.peaks(),
+            late_commits_pending: count(late),
+            abandoned_pending: count(abandoned - late),
+            ..self.book.stats.clone()
+        }
     }
 
     pub(crate) fn journal(&self) -> Vec<JournalEntry> {
@@ -238,8 +377,8 @@ impl World {
 }
 
 impl Outcome {
-    fn at_once(answer: Answer) -> Self {
-        Self { reply: Reply::Answer(answer), delay: Duration::ZERO }
+    pub(crate) fn at_once(answer: Answer) -> Self {
+        Self { reply: Reply::Answer(answer), delay: Duration::ZERO, manner: Manner::default() }
     }
 }
 
@@ -256,6 +395,22 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// What a client gets in place of the answer, and how much later.
+fn end(ending: Ending, work: Work, delay: &mut Duration) -> Reply {
+    match ending {
+        Ending::Drop => Reply::Lost(work),
+        Ending::Silence => {
+            *delay = delay.saturating_add(Fault::LONGEST_DELAY);
+            Reply::Lost(work)
+        }
+        Ending::Status(code) => Reply::Answer(faulted::status(code, None)),
+    }
+}
+
+fn odd_limits(settings: &Settings) -> OddLimits {
+    OddLimits::new(settings.sandbox_quota, settings.phone_attempts, settings.import_time)
+}
+
 /// The latency's own sequence, so that the number of identifiers drawn does not shift it.
 fn latency_rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(!seed)
@@ -264,26 +419,4 @@ fn latency_rng(seed: u64) -> StdRng {
 /// A header for the journal, cut to a length that cannot fill the memory.
 fn noted(call: &Call, name: &str) -> Option<String> {
     call.text(name).map(|text| text.chars().take(256).collect())
-}
-
-/// The answer of a status fault: JSON where Didit itself would speak, a page where what stands before it would.
-fn faulted(code: StatusCode, retry_after: Option<u64>) -> Answer {
-    let reason = code.canonical_reason().unwrap_or("Error");
-    let answer = match code.as_u16() {
-        429 => {
-            let seconds = retry_after.unwrap_or(1);
-            let text = format!("Request was throttled. Expected available in {seconds} seconds.");
-            Answer::detail(code, &text)
-        }
-        500 => Answer::of_type(code, "text/html", "<h1>Server Error (500)</h1>".into()),
-        502..=504 => {
-            let page = format!("<html><body><h1>{} {reason}</h1></body></html>", code.as_u16());
-            Answer::of_type(code, "text/html", page.into())
-        }
-        _ => Answer::json(code, &json!({ "detail": reason })),
-    };
-    match retry_after {
-        Some(seconds) => answer.header(header::RETRY_AFTER, &seconds.to_string()),
-        None => answer,
-    }
 }

@@ -48,6 +48,9 @@ fn what_cannot_be_used_is_named() {
         (vec!["--latency", "fast"], "\"fast\""),
         (vec!["--latency", "20..10"], "from 20ms to 10ms"),
         (vec!["--limits", "no-such-file"], "no-such-file"),
+        (vec!["--clock-skew", "soon"], "\"soon\""),
+        (vec!["--list-delay", "-1"], "\"-1\""),
+        (vec!["--retry-after", "a\nb"], "cannot stand in a header"),
         (vec!["--faults", faults.to_str().unwrap()], "line 2"),
         (vec!["--limits", limits.to_str().unwrap()], "scope \"g\""),
         (vec!["--listen", "0.0.0.0:0"], "--allow-remote"),
@@ -65,6 +68,8 @@ fn it_serves_with_limits_and_faults_from_files_until_interrupted() {
     let faults = "{\"rules\":[{\"fault\":{\"status\":{\"code\":502}},\"when\":{\"first\":1}}]}";
     let faults = file("first.json", faults);
     let mut child = binary(&["--listen", "127.0.0.1:0", "--api-key", "my-own-key", "--latency", "0..2"])
+        .args(["--retry-after", "soon", "--reset", "none", "--clock-skew", "-9000000000", "--abandoned-arrive"])
+        .args(["--list-delay", "5", "--sandbox-quota", "500", "--phone-attempts", "4", "--import-time", "5"])
         .args(["--limits".as_ref(), limits.as_os_str(), "--faults".as_ref(), faults.as_os_str()])
         .stdout(Stdio::piped())
         .spawn()
@@ -81,9 +86,12 @@ fn it_serves_with_limits_and_faults_from_files_until_interrupted() {
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        answer["HTTP/1.1 ".len()..][..3].to_owned()
+        answer
     };
-    assert_eq!([ask(), ask()], ["502", "429"]);
+    let answers = [ask(), ask()].map(|answer| answer.to_ascii_lowercase());
+    assert!(answers[0].starts_with("http/1.1 502") && answers[1].starts_with("http/1.1 429"), "{answers:?}");
+    assert!(answers[1].contains("retry-after: soon\r\n") && !answers[1].contains("x-ratelimit-reset"), "{answers:?}");
+    assert!(answers[1].contains("date: thu, 01 jan 1970"), "{answers:?}");
 
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success() && child.wait().unwrap().success());

@@ -6,10 +6,12 @@ mod support;
 
 use std::{error::Error, io, time::Duration};
 
-use didit_sandbox::{BuildError, Fault, Faults, FaultsError, Rule, Sandbox, When};
+use didit_sandbox::{BuildError, Fault, Faults, FaultsError, Rule, Sandbox, Truncation, When};
 use http::StatusCode;
+use http_body_util::BodyExt;
 use support::{create, get, send, try_send};
 use tokio::time::Instant;
+use tower::ServiceExt;
 
 fn with_faults(faults: Faults) -> Sandbox {
     Sandbox::builder().faults(faults).build().unwrap()
@@ -81,6 +83,58 @@ async fn a_throttled_request_draws_no_fault() {
     assert_eq!(send(&sandbox, get("/v3/sessions/")).await.status, StatusCode::TOO_MANY_REQUESTS);
     tokio::time::advance(Duration::from_secs(60)).await;
     try_send(&sandbox, get("/v3/sessions/")).await.unwrap_err();
+}
+
+/// The body of an answer, as far as it comes, what it ended in, and how long it took.
+async fn body_of(faults: Faults) -> (String, Option<io::ErrorKind>, Duration) {
+    let sandbox = with_faults(faults);
+    let response = sandbox.clone().oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let (began, mut body, mut text) = (Instant::now(), response.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => text.extend_from_slice(&frame.into_data().unwrap()),
+            Err(error) => return (String::from_utf8(text).unwrap(), Some(error.kind()), began.elapsed()),
+        }
+    }
+    (String::from_utf8(text).unwrap(), None, began.elapsed())
+}
+
+const EMPTY_LIST: &str = r#"{"count":0,"next":null,"previous":null,"results":[]}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_truncated_body_ends_in_an_error_where_it_was_told_to() {
+    for (cut, comes) in [
+        (Truncation::at_byte(9), 9),
+        (Truncation::at_byte(9_000), EMPTY_LIST.len() - 1),
+        (Truncation::at_percent(50), EMPTY_LIST.len() / 2),
+        (Truncation::at_percent(0).chunked(), 0),
+        (Truncation::at_percent(100).chunked(), EMPTY_LIST.len()),
+    ] {
+        let (text, error, _) = body_of(Faults::none().with(Rule::new(Fault::TruncatedBody(cut)))).await;
+        assert_eq!((text.as_str(), error), (&EMPTY_LIST[..comes], Some(io::ErrorKind::UnexpectedEof)), "{cut:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_dribbles_and_comes_whole() {
+    let every = Duration::from_millis(100);
+    let slow = Rule::new(Fault::SlowBody { bytes: 5, every });
+    let (text, error, took) = body_of(Faults::none().with(slow.clone())).await;
+    assert_eq!((text.as_str(), error, took), (EMPTY_LIST, None, every * 11));
+    let cut = Rule::new(Fault::TruncatedBody(Truncation::at_byte(7)));
+    let (text, error, took) = body_of(Faults::none().with(slow).with(cut)).await;
+    assert_eq!((text.len(), error, took), (7, Some(io::ErrorKind::UnexpectedEof), every * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_body_cannot_be_cut_off() {
+    let cut = Rule::new(Fault::TruncatedBody(Truncation::at_byte(0))).on_route("session-delete");
+    let sandbox = with_faults(Faults::none().with(cut));
+    let id = support::made(&sandbox, None).await;
+    let path = format!("/v3/session/{id}/delete/");
+    let reply = send(&sandbox, support::request("DELETE", &path, &serde_json::Value::Null)).await;
+    assert_eq!((reply.status, reply.bytes.len()), (StatusCode::NO_CONTENT, 0));
 }
 
 #[test]

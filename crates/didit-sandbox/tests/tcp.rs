@@ -4,10 +4,15 @@
 
 mod support;
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use didit_sandbox::{Fault, Faults, Rule, Sandbox, ServeError, Server, When, serve, serve_anywhere};
+use didit_sandbox::{Fault, Faults, Rule, Sandbox, ServeError, Server, Truncation, When, serve, serve_anywhere};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
@@ -30,7 +35,7 @@ fn first(fault: Fault) -> Faults {
 }
 
 /// Sends a request by hand and reads until the connection ends.
-async fn by_hand(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+async fn by_hand(address: SocketAddr) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let request =
         "GET /v3/sessions/ HTTP/1.1\r\nhost: localhost\r\nx-api-key: sandbox-key\r\nconnection: close\r\n\r\n";
@@ -78,6 +83,98 @@ async fn a_hyper_client_is_answered_and_cut_off_on_both_versions() {
             assert!(response.into_body().collect().await.unwrap().to_bytes().starts_with(b"{\"count\":0"));
             server.shutdown().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn drops_look_alike_on_the_wire_whatever_became_of_the_work() {
+    let soon = Duration::from_millis(20);
+    for fault in [Fault::WorkThenDrop, Fault::late_commit(soon), Fault::never_commit(soon)] {
+        let (server, sandbox) = serving(first(fault.clone())).await;
+        assert_eq!(by_hand(server.local_addr()).await.unwrap(), b"", "{fault:?}");
+        assert_eq!(sandbox.stats().faults[fault.kind()], 1);
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hyper_client_sees_that_a_truncated_body_is_incomplete() {
+    for (http2, chunked) in [(false, false), (false, true), (true, false), (true, true)] {
+        let cut = if chunked { Truncation::at_byte(10).chunked() } else { Truncation::at_byte(10) };
+        let (server, _sandbox) = serving(first(Fault::TruncatedBody(cut))).await;
+        let client = client(http2);
+        let ask = || {
+            let uri = format!("http://{}/v3/sessions/", server.local_addr());
+            client.request(Request::get(uri).header("x-api-key", "sandbox-key").body(Full::default()).unwrap())
+        };
+        let response = ask().await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().contains_key("content-length")), (200, !chunked));
+        let mut body = response.into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), &b"{\"count\":0"[..10]);
+        let error = body.frame().await.unwrap().unwrap_err();
+        let source = error.source().unwrap();
+        match source.downcast_ref::<io::Error>() {
+            Some(io) => assert_eq!((io.kind(), http2), (ErrorKind::UnexpectedEof, false)),
+            None => assert!(http2 && format!("{source:?}").contains("Reset"), "{source:?}"),
+        }
+        // The connection is not used again, or only its stream was reset: the next request is answered.
+        assert!(ask().await.unwrap().into_body().collect().await.is_ok());
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_stop_where_a_body_was_cut_off() {
+    let (server, _sandbox) = serving(first(Fault::TruncatedBody(Truncation::at_percent(50)))).await;
+    let answer = String::from_utf8(by_hand(server.local_addr()).await.unwrap()).unwrap();
+    assert!(
+        answer.contains("content-length: 52\r\n") && answer.ends_with("\r\n\r\n{\"count\":0,\"next\":null,\"pr"),
+        "{answer}"
+    );
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_slow_body_comes_in_pieces() {
+    let every = Duration::from_millis(5);
+    let (server, _sandbox) = serving(first(Fault::SlowBody { bytes: 10, every })).await;
+    // Real time, because sockets know no other.
+    let began = tokio::time::Instant::now();
+    let answer = by_hand(server.local_addr()).await.unwrap();
+    assert!(answer.ends_with(b"\"results\":[]}") && began.elapsed() >= every * 6);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_answer_has_the_date_of_the_sandbox_and_one_alone() {
+    let sandbox = Sandbox::builder().epoch(support::epoch()).clock_ahead(Duration::from_secs(86_400)).build().unwrap();
+    let server = serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), sandbox).unwrap();
+    let answer = String::from_utf8(by_hand(server.local_addr()).await.unwrap()).unwrap();
+    assert!(answer.contains("date: Tue, 22 Sep 2026 14:14:0"), "{answer}");
+    assert_eq!(answer.matches("date: ").count(), 1);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_client_hung_up_arrives_where_the_switch_says_so() {
+    for arrives in [false, true] {
+        let total = Duration::from_millis(1_500);
+        let sandbox =
+            Sandbox::builder().latency(total..=total).seed(1).abandoned_requests_arrive(arrives).build().unwrap();
+        let server = serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), sandbox.clone()).unwrap();
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        let request = "GET /v3/sessions/ HTTP/1.1\r\nhost: localhost\r\nx-api-key: sandbox-key\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // Real time, because sockets know no other: long enough to be read, too short to arrive.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(sandbox.stats().accepted, 0, "the seed draws an earlier arrival");
+        drop(stream);
+        while sandbox.stats().abandoned_before_arrival == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(total).await;
+        assert_eq!(sandbox.stats().accepted, u64::from(arrives));
+        server.shutdown().await;
     }
 }
 

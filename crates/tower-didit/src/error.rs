@@ -60,6 +60,16 @@ pub enum ConfigError {
         /// The most that is allowed.
         most: Duration,
     },
+    /// A size beyond its bound.
+    #[error("{setting} is {value} bytes; allowed is at most {most}")]
+    Bytes {
+        /// The setting.
+        setting: &'static str,
+        /// The offending value, in bytes.
+        value: usize,
+        /// The most that is allowed, in bytes.
+        most: usize,
+    },
     /// A number outside its range.
     #[error("{setting} is {value}; allowed is {least} to {most}")]
     Number {

@@ -99,8 +99,8 @@
 //!   in a [`call::CallReport`] in its response's extensions.
 //! - **One business operation** that is named with [`call::CallOptions::operation_id`] has one idempotency key in every
 //!   process, and with a [store](idempotency::stored) it happens once, restarts included.
-//! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body goes out once
-//!   and is not repeated.
+//! - **Request bodies** in memory (`Full`, `Empty`) are sent again by reference count. A streaming body is recorded as
+//!   it is sent, up to 16 MiB, and sent again from there; a larger one goes out once.
 //! - **Time** is tokio's, so that a test with a paused clock drives every layer.
 //!
 //! # Feature flags
@@ -109,7 +109,7 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper` and `idempotency-redb` | |
+//! | `full` | `stack`, `hyper`, `h2` and `idempotency-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
@@ -118,8 +118,10 @@
 //! | `idempotency` | [`idempotency`]: one key for all attempts, and stores that let each operation happen once | |
 //! | `idempotency-redb` | [`RedbStore`](idempotency::store::RedbStore): a store that outlives the process | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
-//! | `retry` | [`retry`] and [`body`]: repeats what may be repeated | |
-//! | `hyper` | reads the errors of hyper-util's client: a connection that was never made is told from one that broke | |
+//! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
+//! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
+//! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
 //! ambiguous, which is the careful reading, unless the system refused it.
@@ -128,8 +130,6 @@
 //! [Didit]: https://docs.didit.me
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// What the layers share is used as a whole only when all of them are there.
-#![cfg_attr(not(feature = "full"), allow(dead_code))]
 
 #[macro_use]
 mod macros;
@@ -144,7 +144,7 @@ mod ids;
 pub mod outcome;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 mod refusable;
 
 #[cfg(feature = "attempt-timeout")]

@@ -3,7 +3,11 @@
 use std::{error::Error, ffi::OsString, fmt::Write as _, fs, net::SocketAddr, process::ExitCode, time::Duration};
 
 use didit_api::Limits;
-use didit_sandbox::{DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Faults, Latency, Sandbox, SandboxBuilder};
+use didit_sandbox::{
+    DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Faults, Latency, ResetForm, RetryAfter, RetryAfterForm, Sandbox,
+    SandboxBuilder,
+};
+use http::HeaderValue;
 use tokio::net::TcpListener;
 
 const HELP: &str = "\
@@ -25,6 +29,16 @@ Options:
   --count-rejected     Let requests refused with 429 count in the windows
   --whole-seconds      Remember arrivals as whole seconds, up to 1 s longer than the window
   --wrong-key-401      Answer a wrong key with 401 instead of 403
+  --abandoned-arrive   Let a request arrive although its client went away before
+  --list-delay MS      List a new session only so many milliseconds after it was made
+  --clock-skew SECONDS Set the clock so far ahead, or with a minus behind
+  --retry-after FORM   Retry-After of a 429: `seconds`, `http-date`, `none`, or any other text as it is
+                       [default: seconds]
+  --reset FORM         X-RateLimit-Reset of a 429: `epoch`, `epoch-ms`, `seconds`, `ms`, `none`, or any other
+                       text as it is [default: epoch]
+  --sandbox-quota N    Refuse session creations beyond so many in 24 hours; 500 at Didit [default: 0, no quota]
+  --phone-attempts N   Refuse codes beyond so many per number and hour; 4 at Didit [default: 0, no limit]
+  --import-time MS     How long an import takes; another one is refused meanwhile [default: 0]
   -h, --help           Print this help
   -V, --version        Print the version
 
@@ -33,11 +47,23 @@ Faults, as JSON; `routes`, `methods` and `when` may be left out:
     { \"fault\": { \"status\": { \"code\": 503, \"retry_after\": 1 } }, \"when\": { \"probability\": 0.1 } },
     { \"fault\": { \"delay\": { \"ms\": 3000 } }, \"methods\": [\"GET\"], \"when\": { \"nth\": [5, 9] } },
     { \"fault\": \"work-then-drop\", \"routes\": [\"session-create\"], \"when\": { \"first\": 2 } },
-    { \"fault\": \"reset-before-work\", \"when\": \"always\" } ] }
+    { \"fault\": \"reset-before-work\", \"when\": \"always\" },
+    { \"fault\": { \"late-commit\": { \"ms\": 5000 } }, \"when\": { \"probability\": 0.05 } },
+    { \"fault\": { \"never-commit\": { \"ms\": 2000, \"ending\": { \"status\": 504 } } } },
+    { \"fault\": { \"truncated-body\": { \"at_percent\": 50, \"chunked\": true } } },
+    { \"fault\": { \"slow-body\": { \"bytes\": 16, \"every_ms\": 100 } } },
+    { \"fault\": { \"status\": { \"code\": 429, \"retry_after\": { \"date_in_s\": 30 },
+                            \"headers\": [[\"x-ratelimit-reset\", \"-1\"]] } } },
+    { \"fault\": \"absurd-429\" },
+    { \"fault\": { \"odd-429\": \"sandbox-quota\" } } ] }
+  An `ending` is \"drop\", \"silence\" or a status; `retry_after` a number, a text, or an object with
+  `date_in_s` or `date_ago_s`; a body is cut off `at_byte` or `at_percent`; an odd 429 is
+  \"sandbox-quota\", \"phone-attempts\" or \"import-job\".
 
 For tests, without a key and not counted:
   GET  /_sandbox/stats                  counts of arrivals, refusals, faults, sessions, duplicates
   GET  /_sandbox/journal                the last arrivals
+  GET  /_sandbox/effects                effects by operation id and route
   POST /_sandbox/session/ID/status      {\"status\": \"Approved\"}
   POST /_sandbox/reset                  back to the beginning
 ";
@@ -127,6 +153,14 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Box<dyn E
             Long("count-rejected") => builder.count_rejected(true),
             Long("whole-seconds") => builder.whole_second_stamps(true),
             Long("wrong-key-401") => builder.wrong_key_is_401(true),
+            Long("abandoned-arrive") => builder.abandoned_requests_arrive(true),
+            Long("list-delay") => builder.list_delay(Duration::from_millis(parser.value()?.parse()?)),
+            Long("clock-skew") => skewed(builder, parser.value()?.parse()?),
+            Long("retry-after") => builder.throttle_retry_after(retry_after(&parser.value()?.string()?)?),
+            Long("reset") => builder.throttle_reset(reset(&parser.value()?.string()?)?),
+            Long("sandbox-quota") => builder.sandbox_quota(parser.value()?.parse()?),
+            Long("phone-attempts") => builder.phone_attempts(parser.value()?.parse()?),
+            Long("import-time") => builder.import_time(Duration::from_millis(parser.value()?.parse()?)),
             other => return Err(format!("{}; --help lists what there is", other.unexpected()).into()),
         };
     }
@@ -166,6 +200,35 @@ fn latency(value: &str) -> Result<Latency, Box<dyn Error>> {
         (Ok(least), Ok(most)) => Ok(Latency::uniform(least, most)),
         _ => Err(format!("--latency {value:?} is not milliseconds such as 20..120 or 50").into()),
     }
+}
+
+fn skewed(builder: SandboxBuilder, seconds: i64) -> SandboxBuilder {
+    let by = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 { builder.clock_behind(by) } else { builder.clock_ahead(by) }
+}
+
+fn retry_after(form: &str) -> Result<RetryAfterForm, Box<dyn Error>> {
+    Ok(match form {
+        "seconds" => RetryAfterForm::Seconds,
+        "http-date" => RetryAfterForm::HttpDate,
+        "none" => RetryAfterForm::Omitted,
+        text => RetryAfterForm::Instead(RetryAfter::Text(header("--retry-after", text)?)),
+    })
+}
+
+fn reset(form: &str) -> Result<ResetForm, Box<dyn Error>> {
+    Ok(match form {
+        "epoch" => ResetForm::EpochSeconds,
+        "epoch-ms" => ResetForm::EpochMillis,
+        "seconds" => ResetForm::SecondsLeft,
+        "ms" => ResetForm::MillisLeft,
+        "none" => ResetForm::Omitted,
+        text => ResetForm::Instead(header("--reset", text)?),
+    })
+}
+
+fn header(option: &str, text: &str) -> Result<HeaderValue, Box<dyn Error>> {
+    text.parse().map_err(|_| format!("{option} {text:?} cannot stand in a header").into())
 }
 
 /// Writes to a stream that may be gone: there is nobody left to tell.

@@ -28,12 +28,13 @@ pub(crate) fn admin(world: &mut World, now: Duration, call: &Call) -> Answer {
     match (&call.method, segments.as_slice()) {
         (&Method::GET, ["stats"]) => page(&world.stats()),
         (&Method::GET, ["journal"]) => page(&world.journal()),
+        (&Method::GET, ["effects"]) => page(&world.book.effects()),
         (&Method::POST, ["reset"]) => {
             world.reset(now);
             Answer::empty(StatusCode::NO_CONTENT)
         }
         (&Method::POST, ["session", id, "status"]) => status(world, call, id),
-        (_, ["stats" | "journal"]) => answer::method_not_allowed(&call.method, "GET"),
+        (_, ["stats" | "journal" | "effects"]) => answer::method_not_allowed(&call.method, "GET"),
         (_, ["reset"] | ["session", _, "status"]) => answer::method_not_allowed(&call.method, "POST"),
         _ => answer::not_found(),
     }

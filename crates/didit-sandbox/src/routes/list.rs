@@ -17,7 +17,7 @@ use crate::{
 /// How many sessions a page shows if the query does not say.
 const DEFAULT_LIMIT: usize = 50;
 
-/// Lists sessions, newest first, without their `metadata`.
+/// Lists sessions, newest first, without their `metadata`, and without those too new to be listed.
 pub(super) fn list(world: &World, now: Duration, call: &Call) -> Answer {
     if let Some(refusal) = world.refuse_stranger(call, NO_PERMISSION) {
         return refusal;
@@ -33,7 +33,9 @@ pub(super) fn list(world: &World, now: Duration, call: &Call) -> Answer {
     let offset = number("offset").unwrap_or(0);
 
     let (mut count, mut results) = (0, Vec::new());
-    for session in world.sessions.newest_first(filter.vendor_data).filter(|session| filter.takes(session, now)) {
+    let listed = |session: &&Session| session.created.saturating_add(world.settings.list_delay) <= now;
+    let sessions = world.sessions.newest_first(filter.vendor_data).filter(listed);
+    for session in sessions.filter(|session| filter.takes(session, now)) {
         if count >= offset && results.len() < limit {
             results.push(row(session, now));
         }

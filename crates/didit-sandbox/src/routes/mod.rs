@@ -4,13 +4,16 @@ mod admin;
 mod aml;
 mod decision;
 mod delete;
+mod events;
 mod generic;
 mod health;
 mod id_verification;
 mod idempotency;
 mod list;
+mod odd;
 mod pdf;
 mod session_create;
+mod transaction;
 mod update_status;
 
 use std::time::Duration;
@@ -19,6 +22,7 @@ use didit_api::{Endpoint, RetryClass};
 use serde_json::Value;
 
 pub(crate) use admin::{admin, is_admin};
+pub(crate) use transaction::transaction_id;
 pub(crate) use update_status::set_status;
 
 use crate::{
@@ -34,14 +38,19 @@ pub(crate) enum Handler {
     Aml,
     Decision,
     Delete,
+    Event,
+    EventBatch,
     #[default]
     Generic,
     Health,
     IdVerification,
+    Import,
     List,
     Pdf,
+    PhoneSend,
     SessionCreate,
     Status,
+    Transaction,
     UpdateStatus,
 }
 
@@ -61,6 +70,11 @@ impl Handler {
             ("GET", "/v3/sessions/") => Self::List,
             ("POST", "/v3/aml/") => Self::Aml,
             ("POST", "/v3/id-verification/") => Self::IdVerification,
+            ("POST", "/v3/transactions/") => Self::Transaction,
+            ("POST", "/v3/events/") => Self::Event,
+            ("POST", "/v3/events/batch/") => Self::EventBatch,
+            ("POST", "/v3/phone/send/") => Self::PhoneSend,
+            ("POST", "/v3/session/imports/") => Self::Import,
             (method, path) => match (method, below_session(path)) {
                 ("GET", Some("decision/")) => Self::Decision,
                 ("GET", Some("generate-pdf/")) => Self::Pdf,
@@ -94,13 +108,18 @@ impl Handler {
             Self::Aml => aml::aml(world, now, call, name),
             Self::Decision => decision::decision(world, now, call, params),
             Self::Delete => delete::delete(world, call, params),
+            Self::Event => events::event(world, call, name),
+            Self::EventBatch => events::batch(world, call, name),
             Self::Generic => generic::generic(world, now, call, name),
             Self::Health => health::healthcheck(now),
             Self::IdVerification => id_verification::id_verification(world, now, call, name),
+            Self::Import => odd::import(world, now, call, name),
             Self::List => list::list(world, now, call),
             Self::Pdf => pdf::generate_pdf(world, call, params),
+            Self::PhoneSend => odd::phone_send(world, now, call, name),
             Self::SessionCreate => session_create::session_create(world, now, call, name),
             Self::Status => health::status(now),
+            Self::Transaction => transaction::transaction(world, now, call, name),
             Self::UpdateStatus => update_status::update_status(world, now, call, params),
         }
     }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{NO_PERMISSION, any, object, optional_text};
+use super::{NO_PERMISSION, any, object, odd::session_quota, optional_text};
 use crate::{
     answer::{self, Answer},
     call::Call,
@@ -37,6 +37,9 @@ const SCENARIOS: [&str; 16] = [
 /// Makes a session, or hands out the unfinished one with the same `vendor_data` again: 201 either way.
 pub(super) fn session_create(world: &mut World, now: Duration, call: &Call, name: &str) -> Answer {
     if let Some(refusal) = world.refuse_stranger(call, NO_PERMISSION) {
+        return refusal;
+    }
+    if let Some(refusal) = session_quota(world, now) {
         return refusal;
     }
     match read(world, call) {

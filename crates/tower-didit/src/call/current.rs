@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{CallOptions, CallReport};
-use crate::outcome::Outcome;
+use crate::outcome::{NotSent, Outcome};
 
 /// The state of a running call.
 #[derive(Debug, Default)]
@@ -36,6 +36,7 @@ impl Call {
     /// Notes what an attempt came to.
     pub(crate) fn attempted(&mut self, outcome: Outcome) {
         self.in_doubt |= outcome == Outcome::Ambiguous;
+        self.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
         self.report.outcome = Some(outcome);
     }
 }
@@ -52,6 +53,23 @@ pub(crate) fn with<R>(visit: impl FnOnce(&mut Call) -> R) -> Option<R> {
 /// When the running call must have ended.
 pub(crate) fn deadline() -> Option<Instant> {
     with(|call| call.deadline).flatten()
+}
+
+/// Runs `run` under a deadline of its own, if that is earlier than the running call's, which is restored afterwards.
+#[cfg(feature = "deadline")]
+pub(crate) fn until<R>(at: Instant, run: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Instant>);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            with(|call| call.deadline = self.0);
+        }
+    }
+
+    let outer = deadline();
+    with(|call| call.deadline = Some(outer.map_or(at, |outer| outer.min(at))));
+    let _restore = Restore(outer);
+    run()
 }
 
 /// Lends the state to the thread while `run` runs, and takes it back even if `run` panics.
@@ -89,8 +107,14 @@ impl<F> InCall<F> {
         if with(|_| ()).is_some() {
             return Self { call: None, inner: start(request) };
         }
+        Self::open(request, start)
+    }
+
+    /// Opens a call of its own, even within another: a stack that is used inside the client of another stack, to fetch a
+    /// token say, repeats and reports for itself. It has no more time than the call around it.
+    pub(crate) fn open<B>(request: Request<B>, start: impl FnOnce(Request<B>) -> F) -> Self {
         let wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
-        let mut call = Some(Call { wants_report, ..Call::default() });
+        let mut call = Some(Call { wants_report, deadline: deadline(), ..Call::default() });
         let inner = lend(&mut call, || start(request));
         Self { call, inner }
     }

@@ -64,6 +64,12 @@ impl CorrelationId {
     /// The longest identifier: 128 bytes, room for two UUIDs or a trace id with a prefix.
     pub const MAX_LEN: usize = 128;
 
+    /// A new UUIDv7, for a journey that begins here.
+    #[cfg(feature = "correlation")]
+    pub fn random() -> Self {
+        Self(crate::ids::new_id(&crate::Randomness::new()))
+    }
+
     fn fits(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || b"-_.:/+=@~".contains(&byte)
     }

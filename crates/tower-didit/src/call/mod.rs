@@ -19,6 +19,7 @@
 //! # Ok::<(), http::Error>(())
 //! ```
 
+#[cfg_attr(not(feature = "stack"), allow(dead_code, reason = "each layer that uses a part has its own feature"))]
 pub(crate) mod current;
 mod id;
 mod options;

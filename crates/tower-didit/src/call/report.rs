@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use didit_api::RetryClass;
+use http::{Method, StatusCode};
+
 use super::{CorrelationId, IdempotencyKey};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Settled, repeated};
 
 /// How one call went: the names it ran under, how often it was sent, and what it waited for.
 ///
@@ -13,9 +16,14 @@ pub struct CallReport {
     pub(crate) correlation_id: Option<CorrelationId>,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) attempts: u32,
+    pub(crate) held_back: u32,
     pub(crate) queued: Duration,
     pub(crate) backed_off: Duration,
     pub(crate) outcome: Option<Outcome>,
+    pub(crate) ambiguous_before: bool,
+    /// What the route table knows of the call, kept with the first doubt.
+    pub(crate) route: Option<(Method, RetryClass)>,
+    pub(crate) settled: Option<Settled>,
 }
 
 impl CallReport {
@@ -34,6 +42,11 @@ impl CallReport {
         self.attempts
     }
 
+    /// How many of the attempts a lower layer held back: by an open circuit, or for lack of quota in time.
+    pub fn held_back(&self) -> u32 {
+        self.held_back
+    }
+
     /// How long attempts waited for quota, in total.
     pub fn queued(&self) -> Duration {
         self.queued
@@ -47,6 +60,43 @@ impl CallReport {
     /// What the last attempt came to, if the retry layer is in the stack.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// Whether an attempt before the last may have been carried out, and was repeated because that is safe.
+    pub fn ambiguous_before(&self) -> bool {
+        self.ambiguous_before
+    }
+
+    /// That an earlier attempt worked, where the status of the last answer says so: a `DELETE` that found nothing left.
+    ///
+    /// Other answers say so in their bodies: [`settled_by`](Self::settled_by).
+    pub fn settled(&self) -> Option<Settled> {
+        self.settled
+    }
+
+    /// That an earlier attempt worked, where the last answer says so by its status and body.
+    ///
+    /// The retry layer hands bodies out unread, so whoever has read one asks here. Unless there was an
+    /// [ambiguous attempt](Self::ambiguous_before) on a route that the table knows, there is nothing to settle.
+    /// [`repeated`] lists what counts.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::Response;
+    /// use tower_didit::call::CallReport;
+    ///
+    /// /// Whether a transaction was made, by this attempt or by one before it.
+    /// fn was_made(response: &Response<Vec<u8>>) -> bool {
+    ///     let report = response.extensions().get::<CallReport>();
+    ///     let settled = report.and_then(|report| report.settled_by(response.status(), response.body()));
+    ///     response.status().is_success() || settled.is_some()
+    /// }
+    /// # assert!(was_made(&Response::new(vec![])));
+    /// ```
+    pub fn settled_by(&self, status: StatusCode, body: &[u8]) -> Option<Settled> {
+        let (method, class) = self.route.as_ref().filter(|_| self.ambiguous_before)?;
+        repeated(method, *class, status, body)
     }
 
     /// Whether anything happened that a caller may want to know.

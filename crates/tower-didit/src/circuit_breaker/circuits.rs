@@ -1,9 +1,6 @@
 //! All circuits of one layer, one per service group.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use didit_api::{Endpoint, Routes, ServiceGroup};
 use http::Request;
@@ -11,10 +8,11 @@ use tokio::time::Instant;
 
 use super::{
     error::Open,
-    machine::{CircuitState, Health, Machine, Ticket},
+    listeners::Listeners,
+    machine::{Health, Machine, Ticket},
     policy::TripPolicy,
 };
-use crate::random::Randomness;
+use crate::{call::current, random::Randomness};
 
 /// What a probe may take beyond its attempt timeout before it counts as lost.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,15 +26,16 @@ pub(super) struct Circuits {
     policy: TripPolicy,
     routes: Arc<Routes>,
     random: Randomness,
-    circuits: Vec<Circuit>,
+    pub(super) circuits: Vec<Circuit>,
+    pub(super) listeners: Arc<Listeners>,
     // The circuit of each endpoint, by the endpoint's index.
     by_endpoint: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Circuit {
-    group: ServiceGroup,
-    machine: Mutex<Machine>,
+pub(super) struct Circuit {
+    pub(super) group: ServiceGroup,
+    pub(super) machine: Machine,
 }
 
 /// Which circuit a request belongs to, and how long it may take as a probe.
@@ -59,8 +58,10 @@ impl Circuits {
         });
         let by_endpoint = by_endpoint.collect();
         let now = Instant::now();
-        let circuit = |group| Circuit { group, machine: Mutex::new(Machine::new(&policy, now)) };
-        Self { policy, routes, random, circuits: groups.into_iter().map(circuit).collect(), by_endpoint }
+        let listeners = Arc::new(Listeners::default());
+        let machine = |group| Machine::new(&policy, group, Arc::clone(&listeners), now);
+        let circuits = groups.into_iter().map(|group| Circuit { group, machine: machine(group) }).collect();
+        Self { policy, routes, random, circuits, listeners, by_endpoint }
     }
 
     pub(super) fn place<B>(&self, request: &Request<B>) -> Place {
@@ -71,57 +72,46 @@ impl Circuits {
     }
 
     pub(super) fn peek(&self, place: Place, now: Instant) -> Result<(), Open> {
-        let (circuit, machine) = self.lock(place);
-        machine.peek(&self.policy, now).map_err(|retry_at| Open::new(circuit.group, retry_at, now))
+        let Circuit { group, machine } = &self.circuits[place.circuit];
+        machine.peek(&self.policy, is_repeated, now).map_err(|retry_at| Open::new(*group, retry_at, now))
     }
 
-    pub(super) fn admit(&self, place: Place, now: Instant) -> Result<Ticket, Open> {
-        let (circuit, mut machine) = self.lock(place);
-        machine.admit(&self.policy, place.lease, now).map_err(|retry_at| Open::new(circuit.group, retry_at, now))
+    fn admit(&self, place: Place, now: Instant) -> Result<Ticket, Open> {
+        let Circuit { group, machine } = &self.circuits[place.circuit];
+        let admitted = machine.admit(&self.policy, is_repeated, place.lease, now);
+        admitted.map_err(|retry_at| Open::new(*group, retry_at, now))
     }
 
-    pub(super) fn settle(&self, place: Place, ticket: Ticket, health: Health, now: Instant) {
-        let (circuit, mut machine) = self.lock(place);
-        let before = machine.state();
-        machine.settle(&self.policy, ticket, health, &self.random, now);
-        let after = machine.state();
-        drop(machine);
-        if before != after {
-            let group = circuit.group.name();
-            match after {
-                CircuitState::Open { until } => {
-                    let open_ms = u64::try_from(until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-                    tracing::warn!(group, open_ms, "circuit opened");
-                }
-                CircuitState::Closed => tracing::info!(group, "circuit closed"),
-                CircuitState::HalfOpen => {}
-            }
-        }
+    fn settle(&self, place: Place, ticket: Ticket, health: Health, now: Instant) {
+        self.circuits[place.circuit].machine.settle(&self.policy, ticket, health, &self.random, now);
     }
 
-    pub(super) fn state(&self, group: ServiceGroup) -> Option<CircuitState> {
-        let circuit = self.circuits.iter().find(|circuit| circuit.group == group)?;
-        Some(circuit.machine.lock().unwrap_or_else(PoisonError::into_inner).state())
-    }
-
-    /// A panic cannot leave a machine half changed: none of its methods calls out.
-    fn lock(&self, place: Place) -> (&Circuit, MutexGuard<'_, Machine>) {
-        let circuit = &self.circuits[place.circuit];
-        (circuit, circuit.machine.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn of(&self, group: ServiceGroup) -> Option<&Machine> {
+        self.circuits.iter().find(|circuit| circuit.group == group).map(|circuit| &circuit.machine)
     }
 }
 
-/// A ticket that settles itself: with what it is told, or, dropped, as unknown.
+/// Whether a retry layer further out has sent this call before.
+fn is_repeated() -> bool {
+    current::with(|call| call.report.attempts > 1).unwrap_or_default()
+}
+
+/// A ticket that settles itself: with what it is told, or when it is dropped.
 #[derive(Debug)]
 pub(super) struct Pass {
     circuits: Arc<Circuits>,
     place: Place,
     ticket: Option<Ticket>,
+    // When the call must have ended.
+    deadline: Option<Instant>,
 }
 
 impl Pass {
-    pub(super) fn new(circuits: Arc<Circuits>, place: Place, ticket: Ticket) -> Self {
-        Self { circuits, place, ticket: Some(ticket) }
+    /// Admits a request, or says why not.
+    pub(super) fn admit<B>(circuits: &Arc<Circuits>, request: &Request<B>, now: Instant) -> Result<Self, Open> {
+        let place = circuits.place(request);
+        let ticket = circuits.admit(place, now)?;
+        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket), deadline: current::deadline() })
     }
 
     pub(super) fn settle(&mut self, health: Health) {
@@ -133,6 +123,9 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.settle(Health::Unknown);
+        // A caller who went away says nothing about the service. One whose time ran out waiting for it does: a service
+        // that hangs must be noticed even if every deadline is shorter than its timeout.
+        let hung = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        self.settle(if hung { Health::Bad { retry_after: None } } else { Health::Unknown });
     }
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use didit_api::ServiceGroup;
 use tokio::time::Instant;
@@ -8,21 +8,21 @@ use crate::{error::LayerError, outcome::NeverSent};
 /// The error of [`CircuitBreaker`](super::CircuitBreaker): the circuit is open, or the inner service failed.
 pub type Error<E> = LayerError<Open, E>;
 
-/// The circuit of this service group is open: nothing was sent.
+/// The circuit of this service group lets the call not pass: nothing was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the circuit of {} is open for another {wait:?}", group.name())]
+#[error("the circuit of {} is open{}", group.name(), Wait(*wait))]
 pub struct Open {
     group: ServiceGroup,
-    wait: Duration,
-    retry_at: Instant,
+    wait: Option<Duration>,
+    retry_at: Option<Instant>,
     #[source]
     never_sent: NeverSent,
 }
 
 impl Open {
-    pub(super) fn new(group: ServiceGroup, retry_at: Instant, now: Instant) -> Self {
-        let wait = retry_at.saturating_duration_since(now);
-        Self { group, wait, retry_at, never_sent: NeverSent::until(retry_at) }
+    pub(super) fn new(group: ServiceGroup, retry_at: Option<Instant>, now: Instant) -> Self {
+        let wait = retry_at.map(|retry_at| retry_at.saturating_duration_since(now));
+        Self { group, wait, retry_at, never_sent: retry_at.map_or(NeverSent::new(), NeverSent::until) }
     }
 
     /// The part of the server that is left alone.
@@ -30,8 +30,20 @@ impl Open {
         self.group
     }
 
-    /// When to come back.
-    pub fn retry_at(&self) -> Instant {
+    /// When to come back; `None` if an operator holds the circuit open.
+    pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
+    }
+}
+
+/// For how long, if that is known.
+struct Wait(Option<Duration>);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(wait) => write!(f, " for another {wait:?}"),
+            None => f.write_str(" until an operator closes it"),
+        }
     }
 }

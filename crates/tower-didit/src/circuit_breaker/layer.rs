@@ -3,7 +3,10 @@ use std::sync::Arc;
 use didit_api::{Routes, ServiceGroup};
 use tower::Layer;
 
-use super::{CircuitBreaker, CircuitBreakerPeek, CircuitState, TripPolicy, circuits::Circuits};
+use super::{
+    CircuitBreaker, CircuitBreakerHandle, CircuitBreakerPeek, CircuitState, TripPolicy, WatchingCircuitBreakerLayer,
+    circuits::Circuits,
+};
 use crate::{outcome::DiditClassifier, random::Randomness};
 
 /// Leaves a failing service group alone; see the [module](super).
@@ -42,9 +45,26 @@ impl<C> CircuitBreakerLayer<C> {
         CircuitBreakerPeekLayer { circuits: Arc::clone(&self.circuits) }
     }
 
+    /// A layer that shares the circuits of this one and counts a body that breaks off after good headers as a failure. It
+    /// changes the type of the response's body.
+    pub fn watching_bodies(self) -> WatchingCircuitBreakerLayer<C> {
+        WatchingCircuitBreakerLayer(self)
+    }
+
+    /// What an operator sees and does.
+    pub fn handle(&self) -> CircuitBreakerHandle {
+        CircuitBreakerHandle { circuits: Arc::clone(&self.circuits) }
+    }
+
     /// The state of a group's circuit; `None` if no route belongs to the group.
     pub fn state(&self, group: ServiceGroup) -> Option<CircuitState> {
-        self.circuits.state(group)
+        self.handle().state(group)
+    }
+}
+
+impl<C: Clone> CircuitBreakerLayer<C> {
+    pub(super) fn parts(&self) -> (Arc<Circuits>, C) {
+        (Arc::clone(&self.circuits), self.classifier.clone())
     }
 }
 
@@ -52,7 +72,8 @@ impl<S, C: Clone> Layer<S> for CircuitBreakerLayer<C> {
     type Service = CircuitBreaker<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker { inner, circuits: Arc::clone(&self.circuits), classifier: self.classifier.clone() }
+        let (circuits, classifier) = self.parts();
+        CircuitBreaker { inner, circuits, classifier }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The state machine of one circuit: pure, synchronous, told the time.
+//! The state machine of one circuit: synchronous, told the time.
 //!
 //! ```text
 //!             trip rule met                      open time over
@@ -8,15 +8,33 @@
 //!     └───────────────────────────────── enough probes succeeded ─────────┘
 //! ```
 //!
+//! Besides, an operator may hold it open or closed, whatever comes back.
+//!
 //! Every admitted call holds a [`Ticket`] with the *generation* it was admitted in; every change of state begins a new
 //! one. What comes back under an older generation changes nothing: neither a late success of last minute's circuit nor
 //! a late failure speaks about the present.
+//!
+//! # What is shared, and how
+//!
+//! State and generation lie in one atomic word, the *gate*. While it says closed, admitting a call is one load, and a
+//! success is one compare-and-swap in the [window](super::window). Everything else (a failure that may trip, an open or
+//! half-open circuit, an operator) goes through one lock, and the gate is written under it alone. So whoever holds the
+//! lock knows the state, and a ticket of the gate's generation is a ticket of that state.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
+use didit_api::ServiceGroup;
 use tokio::time::Instant;
 
-use super::{policy::TripPolicy, window::Window};
+use super::{
+    listeners::{Listeners, StateChange},
+    policy::TripPolicy,
+    sync::{AtomicU64, Mutex, Ordering},
+    window::{Totals, Window},
+};
 use crate::{
     outcome::{NotSent, Outcome, Refusal},
     random::Randomness,
@@ -60,14 +78,27 @@ impl From<Outcome> for Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     generation: u64,
+    admitted: Instant,
     // Which probe this is, if the circuit was half open.
     probe: Option<u64>,
 }
 
+/// One circuit.
 #[derive(Debug)]
 pub(super) struct Machine {
+    gate: AtomicU64,
+    // The generation's failures in a row, in the lower half; the generation's lower half above them.
+    row: AtomicU64,
+    window: Window,
+    guarded: Mutex<Guarded>,
+    group: ServiceGroup,
+    listeners: Arc<Listeners>,
+}
+
+/// What is read and written under the lock alone.
+#[derive(Debug)]
+struct Guarded {
     state: State,
-    generation: u64,
     // How often in a row the circuit opened without holding in between.
     streak: u32,
     closed_at: Instant,
@@ -76,9 +107,10 @@ pub(super) struct Machine {
 
 #[derive(Debug)]
 enum State {
-    Closed { consecutive: u32, window: Window },
+    Closed,
     Open { until: Instant },
     HalfOpen { probes: Vec<Probe>, successes: u32 },
+    Forced(Forced),
 }
 
 #[derive(Debug)]
@@ -86,6 +118,13 @@ struct Probe {
     id: u64,
     // When it counts as lost.
     lease: Instant,
+}
+
+/// What an operator holds a circuit at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forced {
+    Open,
+    Closed,
 }
 
 /// A circuit's state as seen from outside.
@@ -101,132 +140,312 @@ pub enum CircuitState {
     },
     /// A few probes pass, everything else is refused.
     HalfOpen,
+    /// An operator holds it open: every call is refused.
+    ForcedOpen,
+    /// An operator holds it closed: every call passes, and nothing is counted.
+    ForcedClosed,
 }
 
-impl Machine {
-    pub(super) fn new(policy: &TripPolicy, now: Instant) -> Self {
-        Self { state: closed(policy, now), generation: 0, streak: 0, closed_at: now, next_probe: 0 }
-    }
+/// The mode bits of the gate; the generation lies above them.
+const MODE: u64 = 0b11;
+const CLOSED: u64 = 0;
+const FORCED_CLOSED: u64 = 1;
+const GUARDED: u64 = 2;
 
-    pub(super) fn state(&self) -> CircuitState {
-        match self.state {
-            State::Closed { .. } => CircuitState::Closed,
-            State::Open { until } => CircuitState::Open { until },
-            State::HalfOpen { .. } => CircuitState::HalfOpen,
+impl State {
+    fn mode(&self) -> u64 {
+        match self {
+            Self::Closed => CLOSED,
+            Self::Forced(Forced::Closed) => FORCED_CLOSED,
+            Self::Open { .. } | Self::HalfOpen { .. } | Self::Forced(Forced::Open) => GUARDED,
         }
     }
 
-    /// Whether a call would be admitted now; if not, when to come back. Changes nothing.
-    pub(super) fn peek(&self, policy: &TripPolicy, now: Instant) -> Result<(), Instant> {
-        match &self.state {
-            State::Open { until } if now < *until => Err(*until),
-            State::HalfOpen { probes, .. } => {
-                let out = probes.iter().filter(|probe| now < probe.lease).count();
-                if out < limit(policy.probes) { Ok(()) } else { Err(now + PROBE_RECHECK) }
-            }
-            State::Closed { .. } | State::Open { .. } => Ok(()),
+    fn seen(&self) -> CircuitState {
+        match self {
+            Self::Closed => CircuitState::Closed,
+            Self::Open { until } => CircuitState::Open { until: *until },
+            Self::HalfOpen { .. } => CircuitState::HalfOpen,
+            Self::Forced(Forced::Open) => CircuitState::ForcedOpen,
+            Self::Forced(Forced::Closed) => CircuitState::ForcedClosed,
+        }
+    }
+}
+
+// ===== impl Machine =====
+
+impl Machine {
+    pub(super) fn new(policy: &TripPolicy, group: ServiceGroup, listeners: Arc<Listeners>, now: Instant) -> Self {
+        Self {
+            gate: AtomicU64::new(CLOSED),
+            row: AtomicU64::new(0),
+            window: Window::new(policy.window, now),
+            guarded: Mutex::new(Guarded { state: State::Closed, streak: 0, closed_at: now, next_probe: 0 }),
+            group,
+            listeners,
+        }
+    }
+
+    pub(super) fn state(&self) -> CircuitState {
+        self.locked(|guarded| guarded.state.seen())
+    }
+
+    /// What the calls of the window came to, and the failures in a row.
+    pub(super) fn totals(&self, now: Instant) -> (Totals, u32) {
+        let generation = self.gate.load(Ordering::Acquire) >> 2;
+        (self.window.totals(generation, now), self.row(generation))
+    }
+
+    /// Whether a call would be admitted now; if not, when to come back (`None`: when an operator says so).
+    pub(super) fn peek(
+        &self,
+        policy: &TripPolicy,
+        repeated: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Result<(), Option<Instant>> {
+        match self.pass_closed(policy, repeated, now) {
+            Some(passed) => passed.map(|_| ()).map_err(Some),
+            None => self.locked(|guarded| guarded.peek(policy, now)),
         }
     }
 
     /// Admits a call, or says when to come back. `lease` is how long a probe may take before it counts as lost.
-    pub(super) fn admit(&mut self, policy: &TripPolicy, lease: Duration, now: Instant) -> Result<Ticket, Instant> {
-        self.peek(policy, now)?;
-        if let State::Open { .. } = self.state {
-            self.change(State::HalfOpen { probes: Vec::new(), successes: 0 });
+    pub(super) fn admit(
+        &self,
+        policy: &TripPolicy,
+        repeated: impl FnOnce() -> bool,
+        lease: Duration,
+        now: Instant,
+    ) -> Result<Ticket, Option<Instant>> {
+        if let Some(passed) = self.pass_closed(policy, repeated, now) {
+            return passed.map_err(Some);
         }
-        let probe = match &mut self.state {
-            State::HalfOpen { probes, .. } => {
-                let id = self.next_probe;
-                self.next_probe += 1;
-                probes.retain(|probe| now < probe.lease);
-                probes.push(Probe { id, lease: now + lease });
-                Some(id)
+        self.locked(|guarded| {
+            guarded.peek(policy, now)?;
+            if let State::Open { .. } = guarded.state {
+                self.change(guarded, State::HalfOpen { probes: Vec::new(), successes: 0 });
             }
-            State::Closed { .. } | State::Open { .. } => None,
-        };
-        Ok(Ticket { generation: self.generation, probe })
+            let probe = match &mut guarded.state {
+                State::HalfOpen { probes, .. } => {
+                    let id = guarded.next_probe;
+                    guarded.next_probe += 1;
+                    probes.retain(|probe| now < probe.lease);
+                    probes.push(Probe { id, lease: now + lease });
+                    Some(id)
+                }
+                State::Closed | State::Open { .. } | State::Forced(_) => None,
+            };
+            Ok(Ticket { generation: self.gate.load(Ordering::Relaxed) >> 2, admitted: now, probe })
+        })
+    }
+
+    /// The way through a closed circuit: one load. `None` if it is not closed.
+    fn pass_closed(
+        &self,
+        policy: &TripPolicy,
+        repeated: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Option<Result<Ticket, Instant>> {
+        let gate = self.gate.load(Ordering::Acquire);
+        let generation = gate >> 2;
+        match gate & MODE {
+            CLOSED if policy.blocks_repeats() && repeated() && policy.blocks(self.window.totals(generation, now)) => {
+                Some(Err(now + self.window.width()))
+            }
+            CLOSED | FORCED_CLOSED => Some(Ok(Ticket { generation, admitted: now, probe: None })),
+            _ => None,
+        }
     }
 
     /// Takes back a ticket with what came of it.
     pub(super) fn settle(
-        &mut self,
+        &self,
         policy: &TripPolicy,
         ticket: Ticket,
         health: Health,
         random: &Randomness,
         now: Instant,
     ) {
-        if ticket.generation != self.generation {
+        let gate = self.gate.load(Ordering::Acquire);
+        if ticket.generation != gate >> 2 {
             return;
         }
-        match &mut self.state {
-            State::Closed { consecutive, window } => {
-                let failed = match health {
-                    Health::Good => false,
-                    Health::Bad { .. } => true,
-                    Health::Unknown => return,
-                };
-                *consecutive = if failed { *consecutive + 1 } else { 0 };
-                window.record(failed, now);
-                let (calls, failures) = window.totals(now);
-                let by_ratio = calls >= u64::from(policy.min_calls) && failures as f64 >= policy.ratio * calls as f64;
-                if failed && (*consecutive >= policy.consecutive || by_ratio) {
-                    if now.saturating_duration_since(self.closed_at) >= HEALTHY {
-                        self.streak = 0;
-                    }
-                    self.open(policy, health, random, now);
+        match gate & MODE {
+            CLOSED => self.settle_closed(policy, ticket, health, random, now),
+            GUARDED => self.locked(|guarded| {
+                if ticket.generation == self.gate.load(Ordering::Relaxed) >> 2 {
+                    self.settle_probe(guarded, policy, ticket, health, random, now);
                 }
-            }
-            State::HalfOpen { probes, successes } => {
-                let held = probes.len();
-                probes.retain(|probe| Some(probe.id) != ticket.probe);
-                if probes.len() == held {
-                    // Its lease ended, and another probe may have its place: too late to speak.
-                    return;
-                }
-                match health {
-                    Health::Unknown => {}
-                    Health::Bad { .. } => self.open(policy, health, random, now),
-                    Health::Good => {
-                        *successes += 1;
-                        if *successes >= policy.successes {
-                            self.closed_at = now;
-                            self.change(closed(policy, now));
-                        }
-                    }
-                }
-            }
-            State::Open { .. } => {}
+            }),
+            _ => {}
         }
     }
 
-    fn open(&mut self, policy: &TripPolicy, health: Health, random: &Randomness, now: Instant) {
-        let grown = policy.open.saturating_mul(1 << self.streak.min(16)).min(policy.open_cap);
+    fn settle_closed(&self, policy: &TripPolicy, ticket: Ticket, health: Health, random: &Randomness, now: Instant) {
+        let failed = match health {
+            Health::Good => false,
+            Health::Bad { .. } => true,
+            Health::Unknown => return,
+        };
+        let Ticket { generation, admitted, .. } = ticket;
+        let slow = policy.is_slow(now.saturating_duration_since(admitted));
+        let row = self.count_row(generation, failed);
+        self.window.record(generation, failed, slow, now);
+        // Only what is bad can trip, so the usual call is done here.
+        if !failed && !slow {
+            return;
+        }
+        if policy.trips(row, self.window.totals(generation, now)) {
+            self.locked(|guarded| {
+                // Another call may have tripped it meanwhile: then this ticket is stale.
+                if generation != self.gate.load(Ordering::Relaxed) >> 2 {
+                    return;
+                }
+                if now.saturating_duration_since(guarded.closed_at) >= HEALTHY {
+                    guarded.streak = 0;
+                }
+                self.open(guarded, policy, health, random, now);
+            });
+        }
+    }
+
+    fn settle_probe(
+        &self,
+        guarded: &mut Guarded,
+        policy: &TripPolicy,
+        ticket: Ticket,
+        health: Health,
+        random: &Randomness,
+        now: Instant,
+    ) {
+        let State::HalfOpen { probes, successes } = &mut guarded.state else { return };
+        let held = probes.len();
+        probes.retain(|probe| Some(probe.id) != ticket.probe);
+        if probes.len() == held {
+            // Its lease ended, and another probe may have its place: too late to speak.
+            return;
+        }
+        match health {
+            Health::Unknown => {}
+            Health::Bad { .. } => self.open(guarded, policy, health, random, now),
+            Health::Good => {
+                *successes += 1;
+                if *successes >= policy.successes {
+                    guarded.closed_at = now;
+                    self.change(guarded, State::Closed);
+                }
+            }
+        }
+    }
+
+    fn open(&self, guarded: &mut Guarded, policy: &TripPolicy, health: Health, random: &Randomness, now: Instant) {
+        let grown = policy.open.saturating_mul(1 << guarded.streak.min(16)).min(policy.open_cap);
         // Clients that opened together must not probe together; taking off keeps the cap.
         let jittered = grown.mul_f64(1.0 - random.unit() / 4.0);
         let asked = match health {
             Health::Bad { retry_after: Some(hint) } => hint.min(LONGEST_HINT),
             _ => Duration::ZERO,
         };
-        self.streak = self.streak.saturating_add(1);
-        self.change(State::Open { until: now + jittered.max(asked) });
+        guarded.streak = guarded.streak.saturating_add(1);
+        self.change(guarded, State::Open { until: now + jittered.max(asked) });
     }
 
-    fn change(&mut self, state: State) {
-        self.state = state;
-        self.generation += 1;
+    /// Holds the circuit at a state until [`reset`](Self::reset).
+    pub(super) fn force(&self, forced: Forced) {
+        self.locked(|guarded| self.change(guarded, State::Forced(forced)));
+    }
+
+    /// Closes the circuit and forgets everything.
+    pub(super) fn reset(&self, now: Instant) {
+        self.locked(|guarded| {
+            (guarded.streak, guarded.closed_at) = (0, now);
+            self.change(guarded, State::Closed);
+        });
+    }
+
+    /// Ends an open time early: the next call is a probe. False if the circuit is not open.
+    pub(super) fn end_open(&self, now: Instant) -> bool {
+        self.locked(|guarded| match &mut guarded.state {
+            State::Open { until } if now < *until => {
+                *until = now;
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Begins a new generation. Called under the lock, which is what orders all writes of the gate.
+    fn change(&self, guarded: &mut Guarded, state: State) {
+        let generation = (self.gate.load(Ordering::Relaxed) >> 2) + 1;
+        self.gate.store(generation << 2 | state.mode(), Ordering::Release);
+        let (from, to) = (guarded.state.seen(), state.seen());
+        guarded.state = state;
+        self.listeners.note(StateChange { group: self.group, from, to });
+    }
+
+    /// The failures in a row, with this call's.
+    fn count_row(&self, generation: u64, failed: bool) -> u32 {
+        let fresh = generation << 32;
+        let mut known = self.row.load(Ordering::Relaxed);
+        // The usual case writes nothing: a success after a success.
+        if !failed && known == fresh {
+            return 0;
+        }
+        loop {
+            let base = match (known >> 32).wrapping_sub(generation) & 0xffff_ffff {
+                0 => known,
+                // Of a newer generation: whoever comes that late is not heard.
+                ahead if ahead < 0x8000_0000 => return 0,
+                _ => fresh,
+            };
+            // A row as long as the half holds has tripped every policy long ago.
+            let counted = if failed { fresh | u64::from(low(base).saturating_add(1)) } else { fresh };
+            match self.row.compare_exchange_weak(known, counted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return low(counted),
+                Err(changed) => known = changed,
+            }
+        }
+    }
+
+    fn row(&self, generation: u64) -> u32 {
+        let known = self.row.load(Ordering::Relaxed);
+        if known >> 32 << 32 == generation << 32 { low(known) } else { 0 }
+    }
+
+    /// Works under the lock, then tells of what changed. A panic cannot leave it half changed: nothing in here calls out.
+    fn locked<R>(&self, work: impl FnOnce(&mut Guarded) -> R) -> R {
+        let result = work(&mut self.guarded.lock().unwrap_or_else(PoisonError::into_inner));
+        self.listeners.tell();
+        result
     }
 }
 
-fn closed(policy: &TripPolicy, now: Instant) -> State {
-    State::Closed { consecutive: 0, window: Window::new(policy.window, now) }
+fn low(word: u64) -> u32 {
+    word as u32
 }
 
-fn limit(probes: u32) -> usize {
-    usize::try_from(probes).unwrap_or(usize::MAX)
+impl Guarded {
+    fn peek(&self, policy: &TripPolicy, now: Instant) -> Result<(), Option<Instant>> {
+        match &self.state {
+            State::Open { until } if now < *until => Err(Some(*until)),
+            State::HalfOpen { probes, successes } => {
+                let out = probes.iter().filter(|probe| now < probe.lease).count();
+                // No more probes than can still be needed.
+                let wanted = policy.probes.min(policy.successes.saturating_sub(*successes));
+                if out < usize::try_from(wanted).unwrap_or(usize::MAX) {
+                    Ok(())
+                } else {
+                    Err(Some(now + PROBE_RECHECK))
+                }
+            }
+            State::Forced(Forced::Open) => Err(None),
+            State::Closed | State::Open { .. } | State::Forced(Forced::Closed) => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
+#[cfg(not(interleavings))]
 mod tests {
     use super::*;
 
@@ -245,7 +464,12 @@ mod tests {
     impl Bench {
         fn new(policy: TripPolicy) -> Self {
             let now = Instant::now();
-            Self { machine: Machine::new(&policy, now), policy, random: Randomness::seeded(1), now }
+            Self {
+                machine: Machine::new(&policy, ServiceGroup::Core, Arc::default(), now),
+                policy,
+                random: Randomness::seeded(1),
+                now,
+            }
         }
 
         fn pass(&mut self, time: Duration) -> &mut Self {
@@ -254,7 +478,7 @@ mod tests {
         }
 
         fn admit(&mut self) -> Result<Ticket, Instant> {
-            self.machine.admit(&self.policy, LEASE, self.now)
+            self.machine.admit(&self.policy, || false, LEASE, self.now).map_err(Option::unwrap)
         }
 
         fn settle(&mut self, ticket: Ticket, health: Health) -> &mut Self {
@@ -268,7 +492,7 @@ mod tests {
         }
 
         fn trip(&mut self) -> &mut Self {
-            for _ in 0..self.policy.consecutive {
+            while self.machine.state() == CircuitState::Closed {
                 self.call(BAD);
             }
             assert!(matches!(self.machine.state(), CircuitState::Open { .. }));

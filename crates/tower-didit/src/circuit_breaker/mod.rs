@@ -12,6 +12,17 @@
 //! and a late failure opens nothing. A probe whose caller went away gives its place back at once; one that hangs loses it
 //! after its endpoint's attempt timeout and a grace of 5 s.
 //!
+//! # What is counted
+//!
+//! A result of the server's: see the table in [`outcome`](crate::outcome). A 429 belongs to the pacer: it is no failure, and
+//! no success for a probe. A call is good when its response's headers are; where a body that breaks off should count as a
+//! failure, [`CircuitBreakerLayer::watching_bodies`] waits for its end.
+//!
+//! # Operating it
+//!
+//! [`CircuitBreakerLayer::handle`] shows the state and the counts of each circuit, tells of changes, and holds a circuit
+//! open or closed.
+//!
 //! # Around a queue
 //!
 //! Admission is decided at dispatch, below a queue, because a call may have queued for a while. Above the queue stands
@@ -34,12 +45,21 @@
 //!     .service_fn(client);
 //! ```
 
+mod body;
 mod circuits;
 mod error;
 mod future;
+mod handle;
+#[cfg(all(test, interleavings))]
+mod interleavings;
 mod layer;
+mod listeners;
 mod machine;
 mod policy;
+#[cfg(test)]
+#[cfg(not(interleavings))]
+mod reference;
+mod sync;
 mod window;
 
 use std::{
@@ -53,9 +73,12 @@ use tower::Service;
 
 use self::circuits::{Circuits, Pass};
 pub use self::{
+    body::{WatchedBody, WatchingCircuitBreaker, WatchingCircuitBreakerLayer, WatchingFuture},
     error::{Error, Open},
     future::{PeekFuture, ResponseFuture},
+    handle::{CircuitBreakerHandle, CircuitStatus},
     layer::{CircuitBreakerLayer, CircuitBreakerPeekLayer},
+    listeners::StateChange,
     machine::CircuitState,
     policy::TripPolicy,
 };
@@ -89,13 +112,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let place = self.circuits.place(&request);
-        match self.circuits.admit(place, Instant::now()) {
-            Ok(ticket) => {
-                // Made before the call, so that a panic in it gives the ticket back.
-                let pass = Pass::new(Arc::clone(&self.circuits), place, ticket);
-                ResponseFuture::admitted(self.inner.call(request), pass, self.classifier.clone())
-            }
+        match Pass::admit(&self.circuits, &request, Instant::now()) {
+            // Held before the call is made, so that a panic in it gives the ticket back.
+            Ok(pass) => ResponseFuture::admitted(self.inner.call(request), pass, self.classifier.clone()),
             Err(open) => ResponseFuture::refused(open),
         }
     }

@@ -145,7 +145,9 @@ where
         request.headers_mut().insert(self.header.clone(), id.to_header());
         let entered = span.clone().entered();
         let inner = InCall::enter(request, |request| {
-            call::with(|call| call.report.correlation_id = Some(id));
+            call::with(|call| {
+                call.report.correlation_id.get_or_insert(id);
+            });
             self.inner.call(request)
         });
         drop(entered);

@@ -5,21 +5,27 @@ use std::{
 
 use http::Response;
 use pin_project_lite::pin_project;
+use tokio::time::{Duration, Instant};
 
 use super::{Elapsed, Error};
-use crate::{call::current::InCall, expiring::Expiring};
+use crate::{
+    call::current::{self, InCall},
+    error::LayerError,
+    expiring::Expiring,
+    refusable::Refusable,
+};
 
 pin_project! {
     /// The response of [`Deadline`](super::Deadline).
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        inner: InCall<Expiring<F, Elapsed>>,
+        inner: InCall<Refusable<Bounded<F>, Elapsed>>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: InCall<Expiring<F, Elapsed>>) -> Self {
+    pub(super) fn new(inner: InCall<Refusable<Bounded<F>, Elapsed>>) -> Self {
         Self { inner }
     }
 }
@@ -31,6 +37,38 @@ where
     type Output = Result<Response<B>, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx)
+        // Refused or expired, it is this layer's error.
+        self.project().inner.poll(cx).map_err(|error| match error {
+            LayerError::Layer(elapsed) => LayerError::Layer(elapsed),
+            LayerError::Inner(error) => error,
+        })
+    }
+}
+
+pin_project! {
+    // The inner response, which ends on time and lets the layers below know when that is.
+    #[derive(Debug)]
+    pub(super) struct Bounded<F> {
+        #[pin]
+        inner: Expiring<F, Elapsed>,
+        at: Instant,
+    }
+}
+
+impl<F> Bounded<F> {
+    pub(super) fn new(response: F, at: Instant, total: Duration) -> Self {
+        Self { inner: Expiring::new(response, at, Elapsed::maybe_sent(total)), at }
+    }
+}
+
+impl<F, T, E> Future for Bounded<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        current::until(*this.at, || this.inner.poll(cx))
     }
 }

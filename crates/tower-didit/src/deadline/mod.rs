@@ -37,6 +37,7 @@ use http::{Request, Response};
 use tokio::time::Instant;
 use tower::Service;
 
+use self::future::Bounded;
 pub use self::{
     error::{Elapsed, Error},
     future::ResponseFuture,
@@ -47,7 +48,7 @@ use crate::{
         CallOptions,
         current::{self, InCall},
     },
-    expiring::Expiring,
+    refusable::Refusable,
 };
 
 /// Ends a call after a total time; see the [module](self).
@@ -83,10 +84,15 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let options = request.extensions().get::<CallOptions>();
         let total = options.and_then(|options| options.deadline).unwrap_or(self.total);
-        let at = Instant::now() + total.min(DeadlineLayer::MAX);
+        let (now, total) = (Instant::now(), total.min(DeadlineLayer::MAX));
+        let at = now + total;
         ResponseFuture::new(InCall::enter(request, |request| {
-            current::with(|call| call.deadline = Some(call.deadline.map_or(at, |outer| outer.min(at))));
-            Expiring::new(self.inner.call(request), at, Elapsed { after: total })
+            // Whoever has no time at all would only have it sent and abandoned.
+            if at.min(current::deadline().unwrap_or(at)) <= now {
+                return Refusable::refused(Elapsed::unsent(total));
+            }
+            let response = current::until(at, || self.inner.call(request));
+            Refusable::passed(Bounded::new(response, at, total))
         }))
     }
 }

@@ -122,7 +122,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let key = self.keys.stamp(&mut request);
         ResponseFuture::new(InCall::enter(request, |request| {
-            current::with(|call| call.report.idempotency_key = key);
+            current::with(|call| call.report.idempotency_key = call.report.idempotency_key.take().or(key));
             self.inner.call(request)
         }))
     }

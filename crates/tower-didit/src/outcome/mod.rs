@@ -27,10 +27,18 @@
 //! assert_eq!(outcome::of_response(StatusCode::BAD_GATEWAY, &HeaderMap::new()), Outcome::Ambiguous);
 //! ```
 //!
+//! # After an ambiguous attempt
+//!
+//! Where repeating is safe, the server may refuse the repetition *because* the first attempt worked: a transaction that
+//! exists, a session that is gone. The refusal stays [`Answered`](Outcome::Answered) and is handed out as it came; that
+//! it is good news stands in the [`CallReport`](crate::call::CallReport), where [`repeated`] has put it.
+//!
 //! Another API brings its own reading with [`classify_fn`] or an implementation of [`Classify`].
 
 mod classify;
 mod error;
+mod hint;
+mod repeated;
 mod response;
 
 use std::time::Duration;
@@ -40,6 +48,8 @@ use tokio::time::Instant;
 pub use self::{
     classify::{Classify, ClassifyFn, DiditClassifier, classify_fn},
     error::{NeverSent, of_error},
+    hint::hint,
+    repeated::{Settled, repeated},
     response::of_response,
 };
 
@@ -66,7 +76,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// The transport: no address, no connection, no TLS.
+    /// The transport: no address, no connection, no TLS, or an HTTP/2 peer that did not take the request up.
     Transport,
     /// A layer of this process: no quota in time, an open circuit.
     Local {

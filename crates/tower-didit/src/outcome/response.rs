@@ -17,12 +17,15 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 ///
 /// | status | outcome |
 /// |---|---|
-/// | 429 of a rate window: with `X-RateLimit-*`, or with a `Retry-After` of at most 60 s | `Refused` |
+/// | 429 of a rate window: with `X-RateLimit-*` or `RateLimit`, or with a `Retry-After` of at most 60 s | `Refused` |
 /// | any other 429 (daily quota, attempts per phone number, running import) | `Answered` |
 /// | 503 with `Retry-After` | `Refused` |
 /// | 408, 500, 502, 503 without a hint, 504 and every other 5xx but the next | `Ambiguous` |
 /// | 501, 505: the server will never do this | `Answered` |
-/// | everything else; a 301 means that the path lacks its final slash | `Answered` |
+/// | everything else; a 301 is [explained](super::hint) | `Answered` |
+///
+/// Who made the response is not asked: whether a gateway's page or Didit itself says 502, what was done is not known,
+/// and a 503 that names a time is a refusal whoever names it.
 pub fn of_response(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status {
         StatusCode::TOO_MANY_REQUESTS => throttled(headers),
@@ -38,12 +41,10 @@ pub fn of_response(status: StatusCode, headers: &HeaderMap) -> Outcome {
 }
 
 fn throttled(headers: &HeaderMap) -> Outcome {
-    let now = quota::wall_clock(headers);
-    let window = quota::RateLimit::read(headers, now);
-    let retry_after = quota::retry_after(headers, now).or(window.reset);
-    let is_window = window.limit.is_some() || window.reset.is_some() || window.remaining.is_some();
-    if is_window || retry_after.is_some_and(|wait| wait <= LONGEST_WINDOW) {
-        Outcome::Refused { retry_after, reason: Refusal::Throttled { limit: window.limit } }
+    let quota = quota::read(headers, quota::wall_clock(headers));
+    let (retry_after, limit) = (quota.wait(), quota.rate_limit.limit);
+    if quota.rate_limit.is_some() || retry_after.is_some_and(|wait| wait <= LONGEST_WINDOW) {
+        Outcome::Refused { retry_after, reason: Refusal::Throttled { limit } }
     } else {
         Outcome::Answered
     }
@@ -53,8 +54,8 @@ fn throttled(headers: &HeaderMap) -> Outcome {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect()
     }
 
     fn refused(seconds: u64, reason: Refusal) -> Outcome {
@@ -90,6 +91,26 @@ mod tests {
         for (status, pairs, outcome) in cases {
             let status = StatusCode::from_u16(*status).unwrap();
             assert_eq!(of_response(status, &headers(pairs)), *outcome, "{status} with {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_gateways_page_means_what_its_status_means() {
+        // Cloudflare's own codes too: "connection timed out" may be said of one that was just reset.
+        let statuses = [500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530];
+        for server in ["cloudflare", "nginx/1.27.0", "awselb/2.0", "Varnish", ""] {
+            let page = [("server", server), ("content-type", "text/html; charset=utf-8"), ("content-length", "552")];
+            for status in statuses {
+                let outcome = of_response(StatusCode::from_u16(status).unwrap(), &headers(&page));
+                assert_eq!(outcome, Outcome::Ambiguous, "{status} by {server:?}");
+            }
+            for status in [400, 403, 404, 413] {
+                let outcome = of_response(StatusCode::from_u16(status).unwrap(), &headers(&page));
+                assert_eq!(outcome, Outcome::Answered, "{status} by {server:?}");
+            }
+            let hinted = [page[0], page[1], ("retry-after", "5")];
+            let outcome = of_response(StatusCode::SERVICE_UNAVAILABLE, &headers(&hinted));
+            assert_eq!(outcome, refused(5, Refusal::Unavailable), "{server:?}");
         }
     }
 

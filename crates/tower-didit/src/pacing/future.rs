@@ -115,7 +115,6 @@ where
                     let now = Instant::now();
                     let slots = match place.look(cx.waker(), now) {
                         Wait::Over(slots) => slots,
-                        Wait::Behind => return Poll::Pending,
                         Wait::Until(look_again) => {
                             match timer.as_mut().as_pin_mut() {
                                 Some(timer) if timer.deadline() == look_again => {}

@@ -51,7 +51,7 @@ pub(super) enum Asked {
     Granted,
     /// The call stands in a queue, and will not be served before this instant.
     Queued { waiter: WaiterId, earliest: Instant },
-    /// It would not be served before this instant, which is after its deadline: nothing was changed.
+    /// It would not be served before this instant, which is after its deadline: it holds nothing.
     TooLate { scope: ScopeId, earliest: Instant },
 }
 
@@ -60,11 +60,14 @@ pub(super) enum Asked {
 pub(super) enum Turn {
     /// It has its slots.
     Granted,
-    /// It is the first of its queue, and must look again at this instant: nobody else keeps the time.
-    First { look_again: Instant },
-    /// Others are before it; the one whose turn ends wakes it.
-    Behind,
+    /// It must look again at this instant, unless it is woken before.
+    Waiting { look_again: Instant },
 }
+
+/// How long after its predicted start a waiter looks by itself. It is usually woken before that by the one ahead of it;
+/// but that one's task may not be polling it (a stream that is not being read, a branch of a `select!`), and must not
+/// hold up everybody behind it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -139,7 +142,7 @@ impl Ledger {
         if self.classes[class.0].waiting == 0 && self.try_take(class, now) {
             return Asked::Granted;
         }
-        let (earliest, scope) = self.predict(class, now);
+        let (earliest, scope) = self.predict(class, self.classes[class.0].waiting, now);
         if let (Some(deadline), Some(scope)) = (deadline, scope)
             && earliest > deadline
         {
@@ -156,15 +159,18 @@ impl Ledger {
     /// Looks whether a waiter's turn has come.
     pub(super) fn look(&mut self, waiter: WaiterId, waker: &Waker, now: Instant, wake: &mut Wakers) -> Turn {
         self.dispatch(now, wake);
-        let look_again = self.next_look(waiter.class, now);
-        let class = &mut self.classes[waiter.class.0];
-        let first = class.queue.front().map(|first| first.number);
-        // Queues are served strictly in order: what is before the first is granted.
-        let Some(index) = class.position(waiter.number) else { return Turn::Granted };
-        if let Some(entry) = class.queue.get_mut(index) {
-            entry.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
+        // Queues are served strictly in order: who is not in it any more was served.
+        let Some(index) = self.classes[waiter.class.0].position(waiter.number) else { return Turn::Granted };
+        let look_again = match index {
+            0 => self.next_look(waiter.class, now),
+            ahead => self.predict(waiter.class, ahead, now).0 + PATIENCE,
+        };
+        if let Some(entry) = self.classes[waiter.class.0].queue.get_mut(index)
+            && !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker))
+        {
+            wake.retire(entry.waker.replace(waker.clone()));
         }
-        if first == Some(waiter.number) { Turn::First { look_again } } else { Turn::Behind }
+        Turn::Waiting { look_again }
     }
 
     /// Leaves a queue. True if the waiter had its slots already, which must then be released.
@@ -173,7 +179,7 @@ impl Ledger {
         let Some(index) = class.position(waiter.number) else { return true };
         if let Some(entry) = class.queue.get_mut(index) {
             entry.given_up = true;
-            entry.waker = None;
+            wake.retire(entry.waker.take());
         }
         class.waiting -= 1;
         if class.drop_given_up() {
@@ -198,14 +204,22 @@ impl Ledger {
         }
     }
 
-    /// Lets nothing through the scope that refused a request until the server's time has come: the one whose limit the
-    /// server named, otherwise the narrowest.
-    pub(super) fn pause(&mut self, set: ScopeSet, limit: Option<u32>, until: Instant) -> Option<ScopeId> {
+    /// Lets nothing through the scope that refused a request for as long as the server asks: the one whose limit the server
+    /// named, otherwise the narrowest. A window that is full now is empty when it has passed, so a pause never takes longer
+    /// than that, whatever is asked; returns the scope and how long it pauses.
+    pub(super) fn pause(
+        &mut self,
+        set: ScopeSet,
+        limit: Option<u32>,
+        wait: Duration,
+        now: Instant,
+    ) -> Option<(ScopeId, Duration)> {
         let named = limit.and_then(|limit| set.iter().find(|id| self.scopes[id.index()].limit == limit));
         let paused = named.or_else(|| set.iter().min_by_key(|id| self.scopes[id.index()].limit))?;
         let scope = &mut self.scopes[paused.index()];
-        scope.paused_until = scope.paused_until.max(Some(until));
-        Some(paused)
+        let wait = wait.min(scope.hold);
+        scope.paused_until = scope.paused_until.max(Some(now + wait));
+        Some((paused, wait))
     }
 
     /// Slots of a scope that are taken.
@@ -239,7 +253,7 @@ impl Ledger {
             let class = &mut self.classes[class.0];
             if let Some(served) = class.queue.pop_front() {
                 class.waiting -= 1;
-                wake.extend(served.waker);
+                wake.wake(served.waker);
             }
             class.drop_given_up();
             class.wake_first(wake);
@@ -292,14 +306,12 @@ impl Ledger {
         self.ready_at(class, now).unwrap_or(in_flight)
     }
 
-    /// The earliest start of a call that joins a class's queue now, and the scope that makes it wait so long.
+    /// The earliest start of a call with `ahead` others before it in its queue, and the scope that makes it wait so long.
     ///
     /// Only the calls before it in its own queue are counted, which are all served before it; others may be too, so the
     /// call may start later. It starts earlier only if a call before it goes away.
-    fn predict(&mut self, class: ClassId, now: Instant) -> (Instant, Option<ScopeId>) {
-        let Class { set, waiting, .. } = &self.classes[class.0];
-        let (set, ahead) = (*set, *waiting);
-        set.iter().fold((now, None), |(latest, by), id| {
+    fn predict(&mut self, class: ClassId, ahead: usize, now: Instant) -> (Instant, Option<ScopeId>) {
+        self.classes[class.0].set.iter().fold((now, None), |(latest, by), id| {
             let scope = &mut self.scopes[id.index()];
             scope.expire(now);
             let start = scope.start_of(ahead, now);
@@ -361,7 +373,8 @@ impl Scope {
                 }
             },
         };
-        start.max(self.paused_until.unwrap_or(now))
+        let shaped = self.shape.as_ref().map_or(now, |shape| shape.start_of(ahead, now));
+        start.max(shaped).max(self.paused_until.unwrap_or(now))
     }
 }
 
@@ -386,12 +399,33 @@ impl Class {
     }
 
     fn wake_first(&mut self, wake: &mut Wakers) {
-        wake.extend(self.queue.front().and_then(|first| first.waker.clone()));
+        wake.wake(self.queue.front().and_then(|first| first.waker.clone()));
     }
 }
 
-/// Who is to be woken once the ledger is unlocked. Allocates only if anybody is.
-pub(super) type Wakers = Vec<Waker>;
+/// What is to be done with wakers once the ledger is unlocked: waking and dropping one both run code that is not ours.
+/// Allocates only if there is any.
+#[derive(Debug, Default)]
+pub(super) struct Wakers {
+    woken: Vec<Waker>,
+    retired: Vec<Waker>,
+}
+
+impl Wakers {
+    fn wake(&mut self, waker: Option<Waker>) {
+        self.woken.extend(waker);
+    }
+
+    fn retire(&mut self, waker: Option<Waker>) {
+        self.retired.extend(waker);
+    }
+
+    /// Wakes whom that concerns, and drops the others.
+    pub(super) fn settle(self) {
+        self.woken.into_iter().for_each(Waker::wake);
+        drop(self.retired);
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -87,7 +87,7 @@ impl Pacer {
     /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
     fn pause(&self, set: ScopeSet, limit: Option<u32>, wait: Option<Duration>, now: Instant) {
         let wait = wait.unwrap_or(self.default_pause);
-        if let Some(scope) = self.with(|ledger, _| ledger.pause(set, limit, now + wait)) {
+        if let Some((scope, wait)) = self.with(|ledger, _| ledger.pause(set, limit, wait, now)) {
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(scope = self.name(scope), wait_ms, "scope paused: the server refused a request");
         }
@@ -95,10 +95,10 @@ impl Pacer {
 
     /// Works on the ledger, and wakes whom that served once it is unlocked.
     fn with<R>(&self, work: impl FnOnce(&mut Ledger, &mut Wakers) -> R) -> R {
-        let mut wake = Wakers::new();
+        let mut wake = Wakers::default();
         // A panic cannot leave the ledger half changed: none of its methods calls out.
         let result = work(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner), &mut wake);
-        wake.into_iter().for_each(Waker::wake);
+        wake.settle();
         result
     }
 }
@@ -119,20 +119,17 @@ pub(super) enum Wait {
     Over(Slots),
     /// Its owner must look again at this instant, or when woken.
     Until(Instant),
-    /// Its owner is woken when it is time to look.
-    Behind,
 }
 
 impl Place {
     pub(super) fn look(&mut self, waker: &Waker, now: Instant) -> Wait {
-        let Some(waiter) = self.waiter else { return Wait::Behind };
+        let Some(waiter) = self.waiter else { unreachable!("a place is looked at until its turn has come") };
         match self.pacer.with(|ledger, wake| ledger.look(waiter, waker, now, wake)) {
+            Turn::Waiting { look_again } => Wait::Until(look_again),
             Turn::Granted => {
                 self.waiter = None;
                 Wait::Over(Slots::new(&self.pacer, self.set))
             }
-            Turn::First { look_again } => Wait::Until(look_again),
-            Turn::Behind => Wait::Behind,
         }
     }
 }

@@ -26,17 +26,21 @@ use tokio::time::Instant;
 pub(super) struct Shape {
     limiter: RateLimiter<NotKeyed, InMemoryState, LedgerClock, NoOpMiddleware<Nanos>>,
     clock: LedgerClock,
+    burst: u32,
+    interval: Duration,
     // Not before this instant; learnt from the last refusal.
     not_before: Option<Instant>,
 }
 
 impl Shape {
-    /// At most `burst` at once, and `limit` per `hold` in the long run.
+    /// At most `burst` at once, and `limit` per `hold` in the long run. A burst beyond the limit is the limit.
     pub(super) fn new(limit: NonZeroU32, hold: Duration, burst: NonZeroU32, now: Instant) -> Self {
         let clock = LedgerClock { began: now, elapsed: Arc::new(AtomicU64::new(0)) };
         let interval = (hold / limit.get()).max(Duration::from_nanos(1));
+        let burst = burst.min(limit);
         let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(limit)).allow_burst(burst);
-        Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), clock, not_before: None }
+        let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
+        Self { limiter, clock, burst: burst.get(), interval, not_before: None }
     }
 
     /// Takes a cell, or says when there will be one.
@@ -52,6 +56,18 @@ impl Shape {
                 self.not_before = Some(at);
                 Err(at)
             }
+        }
+    }
+
+    /// The earliest start of a call with `ahead` others before it.
+    pub(super) fn start_of(&self, ahead: usize, now: Instant) -> Instant {
+        // More than anybody queues, and little enough for every instant.
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX).min(1_000_000);
+        match self.not_before {
+            // Refused just now: from then on there is one cell an interval.
+            Some(at) if at > now => at + self.interval.saturating_mul(ahead),
+            // At the best a whole burst is there.
+            _ => now + self.interval.saturating_mul(ahead.saturating_add(1).saturating_sub(self.burst)),
         }
     }
 

@@ -1,12 +1,19 @@
-//! `X-RateLimit-Limit`, `-Remaining` and `-Reset` as Didit sends them.
+//! One limit, and `X-RateLimit-Limit`, `-Remaining` and `-Reset` as Didit and many others send them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use http::HeaderMap;
 
-use super::{LONGEST, digits};
+use super::{
+    LONGEST,
+    fields::{count, digits, members},
+    ietf,
+};
 
-/// What the `X-RateLimit-*` headers of one response say. Each may be missing.
+/// What a response says about one limit. Each part may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimit {
@@ -14,52 +21,84 @@ pub struct RateLimit {
     pub limit: Option<u32>,
     /// Requests left in its window; 0 on a 429.
     pub remaining: Option<u32>,
-    /// How long until the window frees up; the header itself is UTC epoch seconds.
+    /// How long until the window frees up.
     pub reset: Option<Duration>,
+    /// How long the window is, which only the IETF's fields say.
+    pub window: Option<Duration>,
 }
+
+/// Below this, a reset is a number of seconds from now; from this on it is a date, in September 2001 or later.
+const FIRST_EPOCH_SECONDS: u64 = 1_000_000_000;
+
+/// Below this, a date is in seconds (up to the year 5138); from this on in milliseconds (from 1973).
+const FIRST_EPOCH_MILLIS: u64 = 100_000_000_000;
+
+/// From this on, a date is absurd even in milliseconds: the year 5138 again.
+const FIRST_ABSURD: u64 = 100_000_000_000_000;
+
+// ===== impl RateLimit =====
 
 impl RateLimit {
-    /// Reads the headers, measuring the reset time against `now`.
+    /// Reads `X-RateLimit-*` and the IETF's fields, measuring reset times against `now`, and gives the tightest of what
+    /// they say.
+    ///
+    /// `X-RateLimit-Reset` is UTC epoch seconds at Didit, seconds from now or epoch milliseconds elsewhere. Which it is
+    /// shows in its size:
+    ///
+    /// | value | read as |
+    /// |---|---|
+    /// | below 10⁹ | seconds from now |
+    /// | below 10¹¹ | epoch seconds |
+    /// | below 10¹⁴ | epoch milliseconds |
+    /// | anything else | [`LONGEST`] |
     pub fn read(headers: &HeaderMap, now: SystemTime) -> Self {
-        let number = |name: &str| headers.get(name).and_then(|value| digits(value.to_str().ok()?));
-        let small = |name: &str| number(name).and_then(|number| u32::try_from(number).ok());
-        let elapsed = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self::read_x(headers, now).tighter(ietf::read(headers))
+    }
+
+    fn read_x(headers: &HeaderMap, now: SystemTime) -> Self {
+        // The older drafts of the IETF's fields have the same three under names without the "X-".
+        let both = |name: &'static str, plain: &'static str| members(headers, name).chain(members(headers, plain));
+        let least = |name, plain| both(name, plain).filter_map(|member| count(member.item())).min();
+        let resets = both("x-ratelimit-reset", "ratelimit-reset").filter_map(|member| digits(member.item()));
         Self {
-            limit: small("x-ratelimit-limit"),
-            remaining: small("x-ratelimit-remaining"),
-            reset: number("x-ratelimit-reset")
-                .map(|reset| Duration::from_secs(reset).saturating_sub(elapsed).min(LONGEST)),
+            limit: least("x-ratelimit-limit", "ratelimit-limit"),
+            remaining: least("x-ratelimit-remaining", "ratelimit-remaining"),
+            reset: resets.map(|reset| until(reset, now)).max(),
+            window: None,
         }
+    }
+
+    /// The tighter of two, by what is left, then by how long it lasts, then by the limit; what it does not say is
+    /// taken from the other.
+    pub(super) fn tighter(self, other: Self) -> Self {
+        let tightness =
+            |limit: &Self| (limit.remaining.unwrap_or(u32::MAX), Reverse(limit.reset), limit.limit.unwrap_or(u32::MAX));
+        let (tighter, looser) = if tightness(&other) < tightness(&self) { (other, self) } else { (self, other) };
+        Self {
+            limit: tighter.limit.or(looser.limit),
+            remaining: tighter.remaining.or(looser.remaining),
+            reset: tighter.reset.or(looser.reset),
+            window: tighter.window.or(looser.window),
+        }
+    }
+
+    /// Whether anything is known.
+    pub(crate) fn is_some(&self) -> bool {
+        *self != Self::default()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(pairs: &[(&'static str, &'static str)]) -> RateLimit {
-        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        RateLimit::read(&headers, UNIX_EPOCH + Duration::from_secs(1_790_000_000))
-    }
-
-    #[test]
-    fn a_complete_429_is_read() {
-        let read =
-            read(&[("x-ratelimit-limit", "300"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1790000012")]);
-        let expected = RateLimit { limit: Some(300), remaining: Some(0), reset: Some(Duration::from_secs(12)) };
-        assert_eq!(read, expected);
-    }
-
-    #[test]
-    fn what_is_missing_or_malformed_is_absent() {
-        assert_eq!(read(&[]), RateLimit::default());
-        assert_eq!(read(&[("x-ratelimit-limit", "many"), ("x-ratelimit-reset", "soon")]), RateLimit::default());
-        assert_eq!(read(&[("x-ratelimit-limit", "99999999999")]).limit, None);
-    }
-
-    #[test]
-    fn a_reset_in_the_past_is_no_wait_and_an_absurd_one_is_a_day() {
-        assert_eq!(read(&[("x-ratelimit-reset", "1")]).reset, Some(Duration::ZERO));
-        assert_eq!(read(&[("x-ratelimit-reset", "99999999999999999999999")]).reset, Some(LONGEST));
-    }
+/// How long it is from `now` to a reset.
+fn until(reset: u64, now: SystemTime) -> Duration {
+    let elapsed = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let wait = if reset < FIRST_EPOCH_SECONDS {
+        Duration::from_secs(reset)
+    } else if reset < FIRST_EPOCH_MILLIS {
+        Duration::from_secs(reset).saturating_sub(elapsed)
+    } else if reset < FIRST_ABSURD {
+        Duration::from_millis(reset).saturating_sub(elapsed)
+    } else {
+        LONGEST
+    };
+    wait.min(LONGEST)
 }

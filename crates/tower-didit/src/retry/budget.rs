@@ -48,9 +48,14 @@ impl Budget {
 
     /// Puts in what a success brings: what its own repetition took, and 1 if it needed none.
     pub(crate) fn deposit(&self, taken: u32) {
+        self.put_back(taken.max(1));
+    }
+
+    /// Puts in as many tokens as there is room for.
+    pub(crate) fn put_back(&self, tokens: u32) {
         // A full store, the usual case, is only read: no cache line moves between cores.
         if self.tokens() < self.capacity {
-            let filled = |tokens: u32| Some(tokens.saturating_add(taken.max(1)).min(self.capacity));
+            let filled = |held: u32| Some(held.saturating_add(tokens).min(self.capacity));
             let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, filled);
         }
     }

@@ -57,4 +57,12 @@ impl<C, P: Policy, K: Backoff> Shared<C, P, K> {
         };
         Some(Repetition { wait, at, taken })
     }
+
+    /// Gives back what a repetition was paid with that cannot happen after all. It does not: `false`.
+    pub(super) fn refund(&self, repetition: &Repetition) -> bool {
+        if let Some(budget) = &self.budget {
+            budget.put_back(repetition.taken);
+        }
+        false
+    }
 }

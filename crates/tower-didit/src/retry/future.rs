@@ -7,7 +7,7 @@ use std::{
 };
 
 use didit_api::{Endpoint, EndpointId};
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, request::Parts, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -15,40 +15,41 @@ use tower::Service;
 
 use super::{Attempt, Backoff, Policy, decision::Repetition, layer::Shared};
 use crate::{
-    body::{Kept, ReplayBody},
+    body::{Drain, Kept, ReplayBody},
     call::{
         CallOptions, RetryOverride,
         current::{self, InCall},
     },
-    outcome::{Classify, Outcome},
+    outcome::{self, Classify, NotSent, Outcome, Settled},
 };
 
 pin_project! {
     /// The response of [`Retry`](super::Retry).
-    pub struct ResponseFuture<S, C, P, K, B>
+    pub struct ResponseFuture<S, C, P, K, B, RB>
     where
         S: Service<Request<ReplayBody<B>>>,
         B: Body,
     {
         #[pin]
-        inner: InCall<Attempts<S, C, P, K, B>>,
+        inner: InCall<Attempts<S, C, P, K, B, RB>>,
     }
 }
 
-impl<S, C, P, K, B> ResponseFuture<S, C, P, K, B>
+impl<S, C, P, K, B, RB> ResponseFuture<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body,
 {
-    pub(super) fn new(inner: InCall<Attempts<S, C, P, K, B>>) -> Self {
+    pub(super) fn new(inner: InCall<Attempts<S, C, P, K, B, RB>>) -> Self {
         Self { inner }
     }
 }
 
-impl<S, C, P, K, B, RB> Future for ResponseFuture<S, C, P, K, B>
+impl<S, C, P, K, B, RB> Future for ResponseFuture<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     B: Body,
+    RB: Body + Unpin,
     C: Classify<S::Error>,
     P: Policy,
     K: Backoff,
@@ -62,20 +63,24 @@ where
 
 pin_project! {
     /// One attempt after another.
-    pub(super) struct Attempts<S, C, P, K, B>
+    pub(super) struct Attempts<S, C, P, K, B, RB>
     where
         S: Service<Request<ReplayBody<B>>>,
         B: Body,
     {
         #[pin]
         state: State<S::Future>,
+        // What the last attempt that was sent came to, in case the next one is not.
+        last: Option<Last<RB, S::Error>>,
         // What another attempt needs; `None` if there will be none, whatever happens.
-        repeat: Option<Repeat<S>>,
+        repeat: Option<Repeat<S, B>>,
         shared: Arc<Shared<C, P, K>>,
         attempts: u32,
         // What the last repetition took from the budget.
         taken: u32,
         endpoint: Option<EndpointId>,
+        // Whether a layer further out repeats this call.
+        nested: bool,
     }
 }
 
@@ -84,36 +89,85 @@ pin_project! {
     enum State<F> {
         // The attempt is under way.
         Attempt { #[pin] attempt: F },
-        // It failed; the backoff is running.
-        Wait { #[pin] sleep: Sleep, wait: Duration },
+        // It failed; the backoff is running, until `at`. While its response is drained, `sleep` bounds that first.
+        Wait { #[pin] sleep: Sleep, at: Instant, wait: Duration, draining: bool },
         // The backoff is over; the inner service's readiness is awaited, which was never reserved while sleeping.
         Ready,
     }
 }
 
+/// What an attempt came to that is to be repeated.
+struct Last<RB, E> {
+    outcome: Outcome,
+    result: Result<(response::Parts, Drain<RB>), E>,
+}
+
+impl<RB, E> Last<RB, E> {
+    fn new(outcome: Outcome, result: Result<Response<RB>, E>) -> Self {
+        let result = result.map(|response| {
+            let (parts, body) = response.into_parts();
+            (parts, Drain::new(body))
+        });
+        Self { outcome, result }
+    }
+
+    fn into_result(self) -> Result<Response<RB>, E> {
+        self.result.map(|(parts, drain)| Response::from_parts(parts, drain.into_inner()))
+    }
+}
+
+impl<RB: Body + Unpin, E> Last<RB, E> {
+    fn is_worth_draining(&self) -> bool {
+        self.result.as_ref().is_ok_and(|(_, drain)| drain.is_worth_it())
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.result {
+            Ok((_, drain)) => drain.poll(cx),
+            Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
+/// What the caller gets of a call that is not repeated any more: the last real result. That this process held the final
+/// attempt back is no news about the call, least of all that nothing was sent.
+fn last_sent<RB, E>(
+    result: Result<Response<RB>, E>,
+    is_local: bool,
+    last: Option<Last<RB, E>>,
+) -> Result<Response<RB>, E> {
+    match last {
+        Some(last) if is_local => {
+            current::with(|call| call.report.outcome = Some(last.outcome));
+            last.into_result()
+        }
+        _ => result,
+    }
+}
+
 /// What another attempt needs.
-struct Repeat<S> {
+struct Repeat<S, B: Body> {
     service: S,
     parts: Parts,
-    body: Kept,
+    body: Kept<B>,
     harmless: bool,
 }
 
-impl<S, C, P, K, B> Attempts<S, C, P, K, B>
+impl<S, C, P, K, B, RB> Attempts<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>> + Clone,
     B: Body,
 {
     /// Makes the first attempt with the service that was readied for it.
     pub(super) fn start(inner: &mut S, request: Request<ReplayBody<B>>, shared: &Arc<Shared<C, P, K>>) -> Self {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let wanted = parts.extensions.get::<CallOptions>().and_then(|options| options.retry);
         let nested = current::with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default();
         if !nested {
             current::with(|call| call.report.attempts = 1);
         }
         let once = nested || wanted == Some(RetryOverride::Never) || shared.max_attempts == 1;
-        let kept = if once { None } else { body.keep() };
+        let kept = if once { None } else { body.keep(shared.replay_cap) };
         let endpoint = kept.as_ref().and_then(|_| shared.routes.find(&parts.method, parts.uri.path()));
         let repeat = kept.map(|body| Repeat {
             service: inner.clone(),
@@ -122,14 +176,33 @@ where
             harmless: wanted == Some(RetryOverride::Harmless),
         });
         let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
-        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint }
+        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint, nested, last: None }
     }
 }
 
-impl<S, C, P, K, B, RB> Future for Attempts<S, C, P, K, B>
+/// Tells what the final answer means beyond its status.
+fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
+    if let Some(hint) = outcome::hint(status, headers) {
+        tracing::warn!(status = status.as_u16(), hint, "the answer is not what was asked for");
+    }
+    if attempts == 1 {
+        return;
+    }
+    let settled = current::with(|call| {
+        // The body belongs to the caller, so the status has to do here.
+        call.report.settled = call.report.settled_by(status, b"");
+        call.report.settled
+    });
+    if let Some(Some(Settled::EarlierAttempt)) = settled {
+        tracing::info!(status = status.as_u16(), "an earlier attempt had worked");
+    }
+}
+
+impl<S, C, P, K, B, RB> Future for Attempts<S, C, P, K, B, RB>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>>,
     B: Body,
+    RB: Body + Unpin,
     C: Classify<S::Error>,
     P: Policy,
     K: Backoff,
@@ -143,37 +216,66 @@ where
                 (StateProjection::Attempt { attempt }, repeat) => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
+                    let is_local = matches!(outcome, Outcome::NotSent(NotSent::Local { .. }));
                     current::with(|call| call.attempted(outcome));
-                    if outcome == Outcome::Answered
-                        && let Some(budget) = &this.shared.budget
-                    {
-                        budget.deposit(*this.taken);
+                    if outcome == Outcome::Answered {
+                        if let Some(budget) = &this.shared.budget {
+                            budget.deposit(*this.taken);
+                        }
+                        if let (Ok(response), false) = (&result, *this.nested) {
+                            conclude(response.status(), response.headers(), *this.attempts);
+                        }
                     }
                     let (Some(repeat), true) = (repeat, outcome != Outcome::Answered) else {
                         return Poll::Ready(result);
                     };
                     let endpoint = this.endpoint.map(|id| this.shared.routes.get(id));
+                    let body = repeat.body.joined();
                     let seen = Attempt {
                         outcome,
                         endpoint,
                         method: &repeat.parts.method,
                         headers: &repeat.parts.headers,
-                        body: repeat.body.as_bytes(),
+                        body: &body,
                     };
                     let (now, attempt) = (Instant::now(), *this.attempts);
                     let deadline = current::deadline();
-                    let decision = this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    let decide = || this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    // The body is asked before anything is paid, and claimed after: what is still sending it may go over
+                    // the cap in between, and then the price is given back.
+                    let decision = if repeat.body.can_start_over() { decide() } else { None };
+                    let decision = decision.filter(|repetition| repeat.body.claim() || this.shared.refund(repetition));
                     let (outcome, endpoint) = (outcome.name(), endpoint.map(Endpoint::name));
                     let Some(Repetition { wait, at, taken }) = decision else {
                         tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
-                        return Poll::Ready(result);
+                        return Poll::Ready(last_sent(result, is_local, this.last.take()));
                     };
+                    if seen.outcome == Outcome::Ambiguous {
+                        current::with(|call| {
+                            call.report.ambiguous_before = true;
+                            call.report.route =
+                                seen.endpoint.map(|route| (route.method().clone(), route.retry_class()));
+                        });
+                    }
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;
-                    this.state.set(State::Wait { sleep: sleep_until(at), wait });
+                    if !is_local {
+                        *this.last = Some(Last::new(seen.outcome, result));
+                    }
+                    let draining = !is_local && this.last.as_ref().is_some_and(Last::is_worth_draining);
+                    let until = if draining { at.min(now + Drain::<RB>::TIME) } else { at };
+                    this.state.set(State::Wait { sleep: sleep_until(until), at, wait, draining });
                 }
-                (StateProjection::Wait { sleep, wait }, _) => {
+                (StateProjection::Wait { mut sleep, at, wait, draining }, _) => {
+                    if *draining {
+                        // Over when all is read or its time is up; either way the rest of the backoff follows.
+                        if this.last.as_mut().is_some_and(|last| last.poll_drain(cx).is_pending()) {
+                            ready!(sleep.as_mut().poll(cx));
+                        }
+                        *draining = false;
+                        sleep.as_mut().reset(*at);
+                    }
                     ready!(sleep.poll(cx));
                     current::with(|call| call.report.backed_off += *wait);
                     this.state.set(State::Ready);
@@ -185,6 +287,9 @@ where
                     *this.attempts += 1;
                     current::with(|call| call.report.attempts += 1);
                     let request = Request::from_parts(repeat.parts.clone(), repeat.body.again());
+                    if *this.attempts >= this.shared.max_attempts {
+                        repeat.body.release();
+                    }
                     let attempt = repeat.service.call(request);
                     this.state.set(State::Attempt { attempt });
                 }

@@ -26,6 +26,7 @@ pub(super) struct Shared<C, P, K> {
     pub(super) budget: Option<Budget>,
     pub(super) max_attempts: u32,
     pub(super) longest_wait: Duration,
+    pub(super) replay_cap: usize,
     pub(super) routes: Arc<Routes>,
     pub(super) random: Randomness,
 }
@@ -45,6 +46,7 @@ impl RetryLayer {
     /// | after a 429 | the server's hint, plus [`ExponentialBackoff::DIDIT_THROTTLED`] |
     /// | budget | [`Budget::default`]: 500 tokens |
     /// | longest wait | 90 s: a rate window and half of another |
+    /// | replay cap | [`RetryBuilder::REPLAY_CAP`]: 16 MiB for each call under way |
     /// | policy | [`RoutePolicy`] over [`Routes::didit`] |
     /// | classifier | [`DiditClassifier`] |
     pub fn builder() -> RetryBuilder {
@@ -73,100 +75,142 @@ pub struct RetryBuilder<C = DiditClassifier, P = RoutePolicy, K = ExponentialBac
     classifier: C,
     policy: P,
     backoff: K,
+    settings: Settings,
+}
+
+/// What a layer is configured with, beside the three parts that are types.
+#[derive(Clone, Debug)]
+struct Settings {
     throttled: ExponentialBackoff,
     budget: Option<Budget>,
     max_attempts: u32,
     longest_wait: Duration,
+    replay_cap: usize,
     routes: Arc<Routes>,
     random: Randomness,
 }
 
+impl RetryBuilder {
+    /// How much of a streaming body is recorded unless told otherwise: 16 MiB, the largest upload that Didit takes.
+    pub const REPLAY_CAP: usize = 16 * 1024 * 1024;
+
+    /// The largest [`replay_cap`](Self::replay_cap): 1 GiB. It is held in memory, for each call under way.
+    pub const MAX_REPLAY_CAP: usize = 1024 * 1024 * 1024;
+}
+
 impl Default for RetryBuilder {
     fn default() -> Self {
-        Self {
-            classifier: DiditClassifier,
-            policy: RoutePolicy,
-            backoff: ExponentialBackoff::DIDIT,
+        let settings = Settings {
             throttled: ExponentialBackoff::DIDIT_THROTTLED,
             budget: Some(Budget::default()),
             max_attempts: 5,
             longest_wait: Duration::from_secs(90),
+            replay_cap: Self::REPLAY_CAP,
             routes: Routes::didit(),
             random: Randomness::new(),
-        }
+        };
+        Self { classifier: DiditClassifier, policy: RoutePolicy, backoff: ExponentialBackoff::DIDIT, settings }
     }
 }
 
 impl<C, P, K> RetryBuilder<C, P, K> {
     /// The most attempts that one call may take, its first included. 1 repeats nothing.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts;
+        self.settings.max_attempts = attempts;
         self
     }
 
     /// The longest wait before a repetition. If a server asks for more, its response is handed out at once.
     pub fn longest_wait(mut self, wait: Duration) -> Self {
-        self.longest_wait = wait;
+        self.settings.longest_wait = wait;
+        self
+    }
+
+    /// How many bytes of a streaming body are recorded so that it can be sent again; 0 records nothing, so streams are
+    /// sent once.
+    ///
+    /// A larger body still goes out, it is just not repeated. The memory is held by each call under way from the moment
+    /// that its body is read until its response is handed out; bookkeeping adds at most a tenth and 4 KiB. Bodies in
+    /// memory are not counted: they are kept by a reference.
+    pub fn replay_cap(mut self, bytes: usize) -> Self {
+        self.settings.replay_cap = bytes;
         self
     }
 
     /// The store of tokens that repetitions are paid from; `None` for no bound but the attempts.
     pub fn budget(mut self, budget: Option<Budget>) -> Self {
-        self.budget = budget;
+        self.settings.budget = budget;
         self
     }
 
     /// What is waited on top of the server's hint after a 429.
     pub fn throttled_backoff(mut self, backoff: ExponentialBackoff) -> Self {
-        self.throttled = backoff;
+        self.settings.throttled = backoff;
         self
     }
 
     /// The route table that the policy is shown.
     pub fn routes(mut self, routes: Arc<Routes>) -> Self {
-        self.routes = routes;
+        self.settings.routes = routes;
         self
     }
 
     /// Where jitter comes from.
     pub fn randomness(mut self, random: Randomness) -> Self {
-        self.random = random;
+        self.settings.random = random;
         self
     }
 
     /// How long to wait after anything but a 429.
     pub fn backoff<K2>(self, backoff: K2) -> RetryBuilder<C, P, K2> {
-        let Self { classifier, policy, throttled, budget, max_attempts, longest_wait, routes, random, .. } = self;
-        RetryBuilder { classifier, policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random }
+        let Self { classifier, policy, settings, .. } = self;
+        RetryBuilder { classifier, policy, backoff, settings }
     }
 
     /// What may be repeated.
     pub fn policy<P2>(self, policy: P2) -> RetryBuilder<C, P2, K> {
-        let Self { classifier, backoff, throttled, budget, max_attempts, longest_wait, routes, random, .. } = self;
-        RetryBuilder { classifier, policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random }
+        let Self { classifier, backoff, settings, .. } = self;
+        RetryBuilder { classifier, policy, backoff, settings }
     }
 
     /// What results mean.
     pub fn classifier<C2>(self, classifier: C2) -> RetryBuilder<C2, P, K> {
-        let Self { policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random, .. } = self;
-        RetryBuilder { classifier, policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random }
+        let Self { policy, backoff, settings, .. } = self;
+        RetryBuilder { classifier, policy, backoff, settings }
     }
 
     /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`] for no attempts at all; [`ConfigError::Duration`] for a longest wait beyond a day.
+    /// [`ConfigError::Zero`] for no attempts at all; [`ConfigError::Duration`] for a longest wait beyond a day;
+    /// [`ConfigError::Bytes`] for a replay cap beyond [`MAX_REPLAY_CAP`](RetryBuilder::MAX_REPLAY_CAP).
     pub fn build(self) -> Result<RetryLayer<C, P, K>, ConfigError> {
-        if self.max_attempts == 0 {
+        if self.settings.max_attempts == 0 {
             return Err(ConfigError::Zero { setting: "max_attempts", least: "1" });
         }
-        check_duration("longest_wait", self.longest_wait, Duration::ZERO, ExponentialBackoff::MAX)?;
+        check_duration("longest_wait", self.settings.longest_wait, Duration::ZERO, ExponentialBackoff::MAX)?;
+        let most = RetryBuilder::MAX_REPLAY_CAP;
+        if self.settings.replay_cap > most {
+            return Err(ConfigError::Bytes { setting: "replay_cap", value: self.settings.replay_cap, most });
+        }
         Ok(RetryLayer { shared: Arc::new(self.into_shared()) })
     }
 
     fn into_shared(self) -> Shared<C, P, K> {
-        let Self { classifier, policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random } = self;
-        Shared { classifier, policy, backoff, throttled, budget, max_attempts, longest_wait, routes, random }
+        let Self { classifier, policy, backoff, settings } = self;
+        let Settings { throttled, budget, max_attempts, longest_wait, replay_cap, routes, random } = settings;
+        Shared {
+            classifier,
+            policy,
+            backoff,
+            throttled,
+            budget,
+            max_attempts,
+            longest_wait,
+            replay_cap,
+            routes,
+            random,
+        }
     }
 }

@@ -17,12 +17,18 @@
 //! The last real response or error, as it came. A wait that the deadline or
 //! [`longest_wait`](RetryBuilder::longest_wait) has no room for is not begun: the response is handed out at once, with
 //! its `Retry-After` for whoever can wait. How often the call was sent stands in the
-//! [`CallReport`](crate::call::CallReport). A call that a retry layer further out already repeats is passed through.
+//! [`CallReport`](crate::call::CallReport), and so does it if a repetition was refused because an earlier attempt had
+//! [worked](crate::call::CallReport::settled_by). A call that a retry layer further out already repeats is passed through.
 //!
 //! # Bodies
 //!
-//! The inner service takes [`ReplayBody`]. A body in memory costs a reference count per attempt; a streaming body is
-//! sent once.
+//! The inner service takes [`ReplayBody`]. A body in memory costs a reference count per attempt. A stream is recorded
+//! while the first attempt sends it, up to [`replay_cap`](RetryBuilder::replay_cap), and sent again from the recording;
+//! a larger one goes out once. What that costs, and what becomes of an attempt that is still sending when the next one
+//! begins, is described in [`body`](crate::body).
+//!
+//! The response of an attempt that is repeated is read to its end during the backoff, within bounds, so that its
+//! connection can be used again. The response that the caller gets is left alone.
 //!
 //! # Example
 //!
@@ -30,7 +36,7 @@
 //! use std::sync::{Arc, atomic::{AtomicU16, Ordering}};
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
+//! use http_body_util::{Empty, Full};
 //! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_didit::{body::ReplayBody, call::CallReport, retry::RetryLayer};
 //!
@@ -41,7 +47,7 @@
 //!     move |_: Request<ReplayBody<Full<Bytes>>>| {
 //!         // Fails twice, then works.
 //!         let status = if answers.fetch_add(1, Ordering::Relaxed) < 2 { 503 } else { 200 };
-//!         async move { Response::builder().status(status).body(()).map_err(std::io::Error::other) }
+//!         async move { Response::builder().status(status).body(Empty::<Bytes>::new()).map_err(std::io::Error::other) }
 //!     },
 //! );
 //!
@@ -105,13 +111,14 @@ impl<S, C, P, K, B, RB> Service<Request<B>> for Retry<S, C, P, K>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<RB>> + Clone,
     B: Body + Unpin,
+    RB: Body + Unpin,
     C: Classify<S::Error>,
     P: Policy,
     K: Backoff,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, C, P, K, B>;
+    type Future = ResponseFuture<S, C, P, K, B, RB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)

@@ -18,7 +18,9 @@ pub struct Attempt<'a> {
     pub method: &'a Method,
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// The request's body, which lies in memory or the question would not arise.
+    /// The request's body: all of it if it lies in memory as one piece, or was sent to its end as a stream of one piece or
+    /// of at most 64 KiB. Empty otherwise, so a policy that looks for something in it does not find it and errs on the
+    /// side of care.
     pub body: &'a [u8],
 }
 

@@ -76,7 +76,7 @@ impl<E> Error<E> {
     /// When to come back, if a layer refused the call and knows.
     pub fn retry_at(&self) -> Option<Instant> {
         match &self.kind {
-            ErrorKind::CircuitOpen(open) => Some(open.retry_at()),
+            ErrorKind::CircuitOpen(open) => open.retry_at(),
             ErrorKind::Quota(refused) => Some(refused.retry_at()),
             _ => None,
         }

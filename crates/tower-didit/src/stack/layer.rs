@@ -1,9 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use didit_api::{Limits, Routes};
 use tower::Layer;
 
-use super::{Bounded, Stack, target::Target};
+use super::{
+    Bounded, Stack,
+    target::{Target, without_secrets},
+};
 use crate::{
     attempt_timeout::AttemptTimeoutLayer,
     circuit_breaker::{CircuitBreakerLayer, TripPolicy},
@@ -88,7 +91,7 @@ impl<S, I: Layer<Bounded<S>>> Layer<S> for DiditLayer<I> {
 }
 
 /// Configures a [`DiditLayer`]; made by [`DiditLayer::builder`], which lists the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct DiditBuilder<I = IdempotencyLayer> {
     key: Key,
@@ -110,14 +113,17 @@ enum Key {
     Given(String),
 }
 
-/// Never shows the key.
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "Missing",
-            Self::NotOurs => "NotOurs",
-            Self::Given(_) => "Given(…)",
-        })
+/// Shows neither the key nor what a base URL may hide.
+impl fmt::Debug for DiditBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiditBuilder")
+            .field("has_key", &matches!(self.key, Key::Given(_)))
+            .field("base_url", &without_secrets(&self.base_url))
+            .field("deadline", &self.deadline)
+            .field("trip", &self.trip)
+            .field("retry", &self.retry)
+            .field("pacing", &self.pacing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -277,16 +283,19 @@ mod tests {
             builder().retry(|retry| retry.longest_wait(Duration::MAX)).build(),
             builder().pacing(|pacing| pacing.epsilon(Duration::MAX)).build(),
             builder().routes(Arc::new(Routes::empty())).build(),
+            builder().retry(|retry| retry.replay_cap(RetryBuilder::MAX_REPLAY_CAP + 1)).build(),
         ];
         let refused: Vec<_> = refused.into_iter().map(|built| built.unwrap_err().to_string()).collect();
         assert_eq!(refused[0], "the API key is missing; allowed is visible ASCII, without spaces and line ends");
         assert_eq!(refused[6], "max_attempts is zero; it must be at least 1");
+        assert_eq!(refused.last().unwrap(), "replay_cap is 1073741825 bytes; allowed is at most 1073741824");
         assert!(refused[9].starts_with("the limits count what the route table does not have: "), "{}", refused[9]);
     }
 
     #[test]
     fn the_builder_and_the_layer_show_no_key() {
         let builder = DiditLayer::builder().api_key("canary-key");
+        assert!(!format!("{:?}", builder.clone().base_url("https://user:canary@host")).contains("canary"));
         assert!(!format!("{builder:?}").contains("canary"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("canary"));
     }

@@ -25,7 +25,7 @@
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
-//! use http_body_util::Full;
+//! use http_body_util::{Empty, Full};
 //! use tower::{Layer, ServiceExt};
 //! use tower_didit::{DiditLayer, body::ReplayBody};
 //!
@@ -35,7 +35,7 @@
 //! let client = tower::service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
 //!     assert_eq!(request.uri().host(), Some("verification.didit.me"));
 //!     assert!(request.headers().contains_key("x-api-key"));
-//!     Ok::<_, std::io::Error>(Response::new(()))
+//!     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
 //! });
 //!
 //! let didit = DiditLayer::builder().api_key("secret").build()?.layer(client);
@@ -43,6 +43,21 @@
 //! assert_eq!(response.status(), 200);
 //! # Ok(())
 //! # }
+//! ```
+
+//!
+//! # Naming the type
+//!
+//! An application that keeps the service in a struct names it once. The client's body type is [`ReplayBody`] of the
+//! application's own:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http_body_util::Full;
+//! use hyper_util::client::legacy::{Client, connect::HttpConnector};
+//! use tower_didit::{DiditService, body::ReplayBody};
+//!
+//! type Didit = DiditService<Client<HttpConnector, ReplayBody<Full<Bytes>>>>;
 //! ```
 
 mod error;
@@ -113,7 +128,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.target.complete(&mut request) {
             Ok(()) => {
-                ResponseFuture::new(Refusable::passed(InCall::enter(request, |request| self.layers.call(request))))
+                ResponseFuture::new(Refusable::passed(InCall::open(request, |request| self.layers.call(request))))
             }
             Err(foreign) => ResponseFuture::new(Refusable::refused(foreign)),
         }

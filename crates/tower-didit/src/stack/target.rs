@@ -21,9 +21,10 @@ pub(super) struct Target {
 
 /// A request for another host than the base URL's: not sent, because the API key would have gone with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request is for {host}, but this stack sends to {expected} only")]
+#[error("the request is for {wanted}, but this stack sends to {expected} only")]
 pub struct ForeignHost {
     host: String,
+    wanted: String,
     expected: String,
     #[source]
     never_sent: NeverSent,
@@ -40,7 +41,7 @@ impl ForeignHost {
 
 impl Target {
     pub(super) fn new(base: &str, key: Option<&str>) -> Result<Self, ConfigError> {
-        let wrong = |problem| ConfigError::BaseUrl { url: without_user_info(base), problem };
+        let wrong = |problem| ConfigError::BaseUrl { url: without_secrets(base), problem };
         let uri: Uri = base.parse().map_err(|_| wrong("cannot be parsed"))?;
         let Parts { scheme, authority, path_and_query, .. } = uri.into_parts();
         let authority = authority.ok_or_else(|| wrong("has no host"))?;
@@ -78,13 +79,15 @@ impl Target {
             Some(authority) => {
                 return Err(ForeignHost {
                     host: authority.host().to_owned(),
-                    expected: self.authority.to_string(),
+                    wanted: origin(request.uri().scheme(), authority),
+                    expected: origin(Some(&self.scheme), &self.authority),
                     never_sent: NeverSent::new(),
                 });
             }
         }
         if let Some(key) = &self.key {
-            request.headers_mut().entry(API_KEY).or_insert_with(|| key.clone());
+            // A request's own key is as secret as ours.
+            request.headers_mut().entry(API_KEY).or_insert_with(|| key.clone()).set_sensitive(true);
         }
         Ok(())
     }
@@ -95,6 +98,16 @@ impl Target {
         scheme == Some(&self.scheme)
             && authority.host().eq_ignore_ascii_case(self.authority.host())
             && port(authority) == port(&self.authority)
+            && !authority.as_str().contains('@')
+    }
+}
+
+/// Scheme, host and port as an error may show them: without user information.
+fn origin(scheme: Option<&Scheme>, authority: &Authority) -> String {
+    let port = authority.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    match scheme {
+        Some(scheme) => format!("{scheme}://{}{port}", authority.host()),
+        None => format!("{}{port}", authority.host()),
     }
 }
 
@@ -111,9 +124,10 @@ fn checked_key(key: &str) -> Result<HeaderValue, ConfigError> {
     Ok(key)
 }
 
-/// A base URL as an error may show it.
-fn without_user_info(url: &str) -> String {
+/// A base URL as an error may show it: without user information and query.
+pub(super) fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
@@ -147,8 +161,16 @@ mod tests {
         assert!(!error.to_string().contains("secret"), "{error}");
         let error = Target::new("https://host", Some("secret\n")).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
+        let error = Target::new("https://host/?token=secret", None).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
         let target = Target::new("https://host", Some("secret")).unwrap();
         assert!(!format!("{target:?}").contains("secret"));
+        let mut request = Request::get("/").header("x-api-key", "secret").body(()).unwrap();
+        target.complete(&mut request).unwrap();
+        assert!(!format!("{request:?}").contains("secret"));
+        let mut request = Request::get("https://user:secret@host/").body(()).unwrap();
+        let foreign = target.complete(&mut request).unwrap_err();
+        assert!(!foreign.to_string().contains("secret"), "{foreign}");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl World {
     }
 
     fn step(&mut self, now: Instant, event: Event) {
-        let mut wake = Wakers::new();
+        let mut wake = Wakers::default();
         match event {
             Event::Ask => {
                 let set = if self.random.unit() < 0.2 { self.both } else { self.wide };
@@ -144,11 +144,10 @@ impl World {
                         self.served.push((set, number));
                         self.send(set, now);
                     }
-                    Turn::First { look_again } => {
-                        assert!(look_again > now, "the first of a queue would spin");
+                    Turn::Waiting { look_again } => {
+                        assert!(look_again > now, "a waiter would spin");
                         self.at(look_again, Event::Look(number));
                     }
-                    Turn::Behind => {}
                 }
             }
             Event::Release(set, how) => self.ledger.release(set, how, now, &mut wake),
@@ -160,7 +159,7 @@ impl World {
                 }
             }
         }
-        wake.into_iter().for_each(Waker::wake);
+        wake.settle();
         let rung = mem::take(&mut *self.rung.lock().unwrap());
         for number in rung {
             self.at(now, Event::Look(number));
@@ -263,14 +262,15 @@ fn the_check_would_notice_a_ledger_that_forgets_too_early() {
 fn an_idle_ledger_takes_a_full_window_at_once() {
     let mut world = World::new(1, Duration::ZERO, Duration::ZERO);
     let (now, wide) = (world.start, world.wide);
-    let granted = (0..40).filter(|_| world.ledger.ask(wide, None, now, &mut Wakers::new()) == Asked::Granted).count();
+    let granted =
+        (0..40).filter(|_| world.ledger.ask(wide, None, now, &mut Wakers::default()) == Asked::Granted).count();
     assert_eq!(granted, 30);
 }
 
 #[test]
 fn the_predicted_start_is_exact_when_nothing_else_happens() {
     let mut world = World::new(1, Duration::ZERO, Duration::ZERO);
-    let (start, set, mut wake) = (world.start, world.both, Wakers::new());
+    let (start, set, mut wake) = (world.start, world.both, Wakers::default());
     for second in 0..4 {
         assert_eq!(world.ledger.ask(set, None, start + Duration::from_secs(second), &mut wake), Asked::Granted);
         world.ledger.release(set, Release::Answered, start + Duration::from_secs(second), &mut wake);
@@ -291,21 +291,21 @@ fn the_predicted_start_is_exact_when_nothing_else_happens() {
 #[test]
 fn a_pause_holds_the_scope_whose_limit_the_server_named() {
     let mut world = World::new(1, Duration::ZERO, Duration::ZERO);
-    let (now, mut wake) = (world.start, Wakers::new());
-    let until = now + Duration::from_secs(20);
-    let paused = world.ledger.pause(world.both, Some(30), until).map(ScopeId::index);
-    assert_eq!(paused, Some(0), "30 is the wide scope's limit");
+    let (now, mut wake) = (world.start, Wakers::default());
+    let wait = Duration::from_secs(20);
+    let paused = world.ledger.pause(world.both, Some(30), wait, now).map(|(scope, wait)| (scope.index(), wait));
+    assert_eq!(paused, Some((0, wait)), "30 is the wide scope's limit");
     assert!(matches!(world.ledger.ask(world.wide, None, now, &mut wake), Asked::Queued { .. }));
     let mut world = World::new(1, Duration::ZERO, Duration::ZERO);
-    let paused = world.ledger.pause(world.both, None, until).map(ScopeId::index);
-    assert_eq!(paused, Some(1), "nothing named: the narrowest");
+    let paused = world.ledger.pause(world.both, None, Duration::MAX, now).map(|(scope, wait)| (scope.index(), wait));
+    assert_eq!(paused, Some((1, WINDOW)), "nothing named: the narrowest, for a window at the most");
     assert_eq!(world.ledger.ask(world.wide, None, world.start, &mut wake), Asked::Granted);
 }
 
 #[test]
 fn given_up_places_do_not_pile_up() {
     let mut world = World::new(1, Duration::ZERO, Duration::ZERO);
-    let (now, set, mut wake) = (world.start, world.wide, Wakers::new());
+    let (now, set, mut wake) = (world.start, world.wide, Wakers::default());
     for _ in 0..30 {
         assert_eq!(world.ledger.ask(set, None, now, &mut wake), Asked::Granted);
     }
