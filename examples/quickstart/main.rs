@@ -97,7 +97,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Makes all calls and prints what came of them; false if any was lost or done twice.
+/// Makes all calls and prints what came of them; false if any was lost, done twice or refused with a 429.
 async fn run(arguments: Arguments) -> Result<bool, Box<dyn Error>> {
     let target = match arguments.live {
         Some(live) => {
@@ -284,9 +284,7 @@ async fn decide(didit: &Didit, session_id: &str) -> (Option<Decision>, Call) {
 async fn duplicates(didit: &Didit, workflow: &str, journeys: &[Journey]) -> Result<u64, Failure> {
     let mut duplicates = 0;
     for journey in journeys.iter().filter(|journey| journey.session_id.is_some()) {
-        let mut wanted = ListSessions::default();
-        wanted.vendor_data = Some(journey.vendor_data.clone());
-        wanted.workflow_id = Some(workflow.to_owned());
+        let wanted = ListSessions::new().vendor_data(&journey.vendor_data).workflow_id(workflow);
         let path = format!("/v3/sessions/?{}", wanted.to_query());
         let (page, call) = call::<SessionPage>(didit, "list", Method::GET, &path, Vec::new()).await;
         match call.failure {

@@ -110,9 +110,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Whether nothing was lost and nothing done twice.
+    /// Whether nothing was lost, nothing done twice, and no limit overrun.
     pub(crate) fn is_clean(&self) -> bool {
-        self.succeeded == self.calls && self.duplicates == 0 && self.lost == 0
+        self.succeeded == self.calls && self.duplicates == 0 && self.lost == 0 && self.throttled == 0
     }
 }
 

@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
+use didit_api::{Limits, Scope};
 use didit_sandbox::{DEFAULT_WORKFLOW_ID, Sandbox};
 use serde_json::{Map, Value};
 use support::{Said, example, run};
@@ -129,4 +130,23 @@ async fn live_shows_neither_the_key_nor_a_link() {
             assert!(!said.stdout.contains(secret) && !said.stderr.contains(secret), "{}{}", said.stdout, said.stderr);
         }
     }
+}
+
+/// The server allows less than the stack believes, so that a call is refused before it succeeds. That takes the seconds
+/// that the server and the stack ask for: the program is another process, with a clock of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_refused_is_no_success() {
+    let narrow = Scope::methods("generic-write", 1, ["POST"]).unwrap().with_window(Duration::from_secs(1)).unwrap();
+    let sandbox = Sandbox::builder().limits(Limits::none().with(narrow).unwrap()).build().unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let server = didit_sandbox::serve(listener, sandbox).unwrap();
+    let mut command = example("quickstart");
+    command.args(["--live", "--json"]).env("DIDIT_BASE_URL", format!("http://{}", server.local_addr()));
+    command.env("DIDIT_API_KEY", didit_sandbox::DEFAULT_API_KEY).env("DIDIT_WORKFLOW_ID", DEFAULT_WORKFLOW_ID);
+    let said = tokio::task::spawn_blocking(move || run(&mut command)).await.unwrap();
+    let object: Map<String, Value> = serde_json::from_str(&said.stdout).unwrap();
+    let number = |key: &str| object[key].as_u64().unwrap();
+    assert_eq!((number("calls"), number("succeeded"), number("lost")), (4, 4, 0), "{object:?}");
+    assert!(number("throttled") > 0, "{object:?}");
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
 }

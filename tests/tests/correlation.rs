@@ -12,7 +12,8 @@ use tests::{Answer, Body, ReadinessProbe, get};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer,
-    correlation::{self, CorrelationId, InboundCorrelationLayer},
+    call::CallOptions,
+    correlation::{self, CorrelationId, CorrelationLayer, InboundCorrelationLayer},
 };
 use tracing::{
     field::{Field, Visit},
@@ -123,4 +124,26 @@ async fn a_spawned_task_takes_the_id_along_only_if_told_to() {
     .await;
     assert_eq!(with.map(|id| id.to_string()).as_deref(), Some("journey-8"));
     assert_eq!(without, None);
+}
+
+#[tokio::test]
+async fn an_outgoing_call_takes_the_first_valid_id_there_is() {
+    let sent = |request: Request<Body>| async {
+        let client = CorrelationLayer::new().layer(service_fn(|request: Request<Body>| async move {
+            let id = request.headers()[correlation::HEADER].to_str().unwrap().to_owned();
+            Ok::<_, std::convert::Infallible>(Response::new(id))
+        }));
+        correlation::scope("served".parse().unwrap(), client.oneshot(request)).await.unwrap().into_body()
+    };
+    let with_header = |value: &'static str| {
+        let mut request = get("/v3/sessions/");
+        request.headers_mut().insert(correlation::HEADER, http::HeaderValue::from_static(value));
+        request
+    };
+    let mut with_both = with_header("header");
+    with_both.extensions_mut().insert(CallOptions::new().correlation_id("options".parse().unwrap()));
+    assert_eq!(sent(with_both).await, "options");
+    assert_eq!(sent(with_header("header")).await, "header");
+    assert_eq!(sent(with_header("<hostile>")).await, "served", "an id that could forge a log line is not sent on");
+    assert_eq!(sent(get("/v3/sessions/")).await, "served");
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use didit_api::ServiceGroup;
 use didit_sandbox::faults::{Fault, Faults, Rule, When};
 use http::{Method, Request, StatusCode, header::RETRY_AFTER};
 use http_body::Frame;
@@ -20,10 +21,11 @@ use tower_didit::{
     Randomness,
     body::ReplayBody,
     call::{CallOptions, CallReport, RetryOverride},
+    circuit_breaker::CircuitBreakerLayer,
     deadline::DeadlineLayer,
     idempotency::IdempotencyLayer,
     outcome::{Outcome, classify_fn, of_error},
-    retry::{Budget, ExponentialBackoff, RetryLayer},
+    retry::{Budget, ExponentialBackoff, PolicyExt, RetryLayer, RoutePolicy},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -269,4 +271,68 @@ async fn the_earlier_of_two_deadlines_counts() {
     let start = Instant::now();
     service.oneshot(get("/v3/sessions/")).await.unwrap_err();
     assert_eq!(start.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_may_be_limited_by_attempts_and_by_time() {
+    let slow = |_: u32, _: &Randomness| 10 * SECOND;
+    let by_attempts = RetryLayer::builder().policy(RoutePolicy.with_attempt_limit(3)).build().unwrap();
+    let probe = ReadinessProbe::new([Answer::Reset; 10]);
+    by_attempts.layer(probe.clone()).oneshot(get("/v3/sessions/")).await.unwrap_err();
+    assert_eq!(probe.calls(), 3);
+    let by_time = RetryLayer::builder().policy(RoutePolicy.with_time_limit(25 * SECOND)).backoff(slow);
+    let probe = ReadinessProbe::new([Answer::Reset; 10]);
+    let start = Instant::now();
+    by_time.build().unwrap().layer(probe.clone()).oneshot(get("/v3/sessions/")).await.unwrap_err();
+    // Repetitions at 10, 20 and 30 s; the one after that would begin beyond the limit.
+    assert_eq!((probe.calls(), start.elapsed()), (4, 30 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_to_know_at_once_does_not_wait_for_an_open_circuit() {
+    let breaker = CircuitBreakerLayer::didit();
+    breaker.handle().force_open(ServiceGroup::Core);
+    let retry = RetryLayer::builder().fail_fast(true).build().unwrap();
+    let service = ServiceBuilder::new().layer(retry).layer(breaker).service(ReadinessProbe::new([]));
+    let start = Instant::now();
+    assert!(service.oneshot(get("/v3/sessions/")).await.unwrap_err().as_layer().is_some());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// What a server would see of a request's header, after the idempotency layer.
+async fn key_sent(layer: IdempotencyLayer, request: Request<Body>) -> Option<String> {
+    let service = layer.layer(tower::service_fn(|request: Request<Body>| async move {
+        Ok::<_, io::Error>(http::Response::new(request.headers().get("idempotency-key").cloned()))
+    }));
+    let key = service.oneshot(request).await.unwrap().into_body()?;
+    Some(key.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_callers_own_key_always_wins() {
+    let aml = || to(Method::POST, "/v3/aml/");
+    let mut in_header = aml();
+    in_header.headers_mut().insert("idempotency-key", http::HeaderValue::from_static("order-7"));
+    let mut both = in_header.clone();
+    for request in [&mut in_header, &mut both] {
+        assert_eq!(key_sent(IdempotencyLayer::new(), request.clone()).await.as_deref(), Some("order-7"));
+    }
+    both.extensions_mut().insert(CallOptions::new().idempotency_key("order-8".parse().unwrap()));
+    assert_eq!(key_sent(IdempotencyLayer::new(), both).await.as_deref(), Some("order-7"), "the header is nearest");
+    let mut in_options = aml();
+    in_options
+        .extensions_mut()
+        .insert(CallOptions::new().idempotency_key("say \"hi\"".replace(' ', "-").parse().unwrap()));
+    assert_eq!(key_sent(IdempotencyLayer::new(), in_options.clone()).await.as_deref(), Some("say-\"hi\""));
+    let quoted = key_sent(IdempotencyLayer::new().quoted(true), in_options).await;
+    assert_eq!(quoted.as_deref(), Some(r#""say-\"hi\"""#), "a quoted string of RFC 8941");
+}
+
+#[tokio::test]
+async fn only_methods_that_need_a_key_get_one() {
+    for (method, needs) in [(Method::POST, true), (Method::PATCH, true), (Method::GET, false), (Method::DELETE, false)]
+    {
+        let key = key_sent(IdempotencyLayer::new(), to(method.clone(), "/v3/aml/")).await;
+        assert_eq!(key.is_some(), needs, "{method}");
+    }
 }

@@ -76,7 +76,8 @@ impl Endpoint {
         self
     }
 
-    /// Sets how long one attempt may be on the wire.
+    /// Sets how long one attempt may be on the wire. [`RoutesBuilder::build`](crate::routes::RoutesBuilder::build)
+    /// refuses zero.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -16,9 +16,9 @@
 //! | `ingest-write` | 600 | creating transactions and events, **instead of** `generic-write`; since version 2026-11 |
 //! | `session-v2-create` | 600 | session creation |
 //! | `session-generate-pdf` | 50 | PDF reports |
-//! | `session-add-images` | 10 | adding images |
-//! | `session-update-kyc` | 10 | correcting document data |
-//! | `session-update-poa` | 10 | correcting proof-of-address data |
+//! | `session-add-images` | 10 | adding images, POST and PATCH |
+//! | `session-update-kyc` | 10 | correcting document data, POST and PATCH |
+//! | `session-update-poa` | 10 | correcting proof-of-address data, POST and PATCH |
 //!
 //! The page's scope `session-decision` (100) covers versions 1 and 2 of the API only; a decision of version 3 is
 //! counted by `generic-get` alone.
@@ -136,8 +136,12 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// [`LimitsError::TooMany`] beyond [`MAX_SCOPES`](Self::MAX_SCOPES).
+    /// [`LimitsError::Mode`] if a scope of methods is [`replacing`](Scope::replacing), [`LimitsError::TooMany`] beyond
+    /// [`MAX_SCOPES`](Self::MAX_SCOPES).
     pub fn with(mut self, scope: Scope) -> Result<Self, LimitsError> {
+        if scope.is_replacing() && matches!(scope.counts, Counts::Methods(_)) {
+            return Err(LimitsError::Mode { scope: scope.name });
+        }
         match self.scopes.iter().position(|known| known.name == scope.name) {
             Some(index) => self.scopes[index] = scope,
             None if self.scopes.len() == Self::MAX_SCOPES => return Err(LimitsError::TooMany),
@@ -216,8 +220,8 @@ impl Limits {
         for (id, scope) in self.iter() {
             match &scope.counts {
                 Counts::Methods(methods) if methods.iter().any(|name| name == method.as_str()) => global.insert(id),
-                Counts::Endpoints(endpoints, mode) if endpoints.iter().any(|name| Some(name.as_str()) == endpoint) => {
-                    match mode {
+                Counts::Endpoints(endpoints) if endpoints.iter().any(|name| Some(name.as_str()) == endpoint) => {
+                    match scope.mode {
                         Mode::Add => added.insert(id),
                         Mode::Replace => replacing.insert(id),
                     }

@@ -160,14 +160,17 @@ impl RoutesBuilder {
     ///
     /// # Errors
     ///
-    /// [`RoutesError`] if a path is not a template that a request can match, if a name is used twice, or if there are
-    /// more than 65 536 endpoints.
+    /// [`RoutesError`] if a path is not a template that a request can match, if a name is used twice, if an
+    /// attempt timeout is zero, or if there are more than 65 536 endpoints.
     pub fn build(self) -> Result<Routes, RoutesError> {
         let mut names = HashSet::new();
         let mut tree = Tree::default();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if !names.insert(endpoint.name()) {
                 return Err(RoutesError::DuplicateName { name: endpoint.name().to_owned() });
+            }
+            if endpoint.attempt_timeout().is_zero() {
+                return Err(RoutesError::Timeout { name: endpoint.name().to_owned() });
             }
             let id = u16::try_from(index).map(EndpointId).map_err(|_| RoutesError::TooMany)?;
             let segments = segments(endpoint.path()).map_err(|reason| RoutesError::Template {
@@ -206,6 +209,12 @@ pub enum RoutesError {
         /// The name.
         name: String,
     },
+    /// An attempt timeout of zero: every attempt would be abandoned before it is answered.
+    #[error("endpoint {name:?}: a timeout of 0 would abandon every attempt; the least is 1 ns")]
+    Timeout {
+        /// The endpoint's name.
+        name: String,
+    },
     /// More endpoints than an [`EndpointId`] can number.
     #[error("more than 65536 endpoints")]
     TooMany,
@@ -213,6 +222,8 @@ pub enum RoutesError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn own(name: &'static str, method: Method, path: &'static str) -> Endpoint {
@@ -309,6 +320,13 @@ mod tests {
     fn a_name_is_used_once() {
         let error = Routes::builder().endpoint(own("aml", Method::POST, "/v3/own/")).build().unwrap_err();
         assert_eq!(error, RoutesError::DuplicateName { name: "aml".into() });
+    }
+
+    #[test]
+    fn a_timeout_of_zero_is_refused() {
+        let with = |timeout| Routes::blank().endpoint(own("mine", Method::GET, "/v3/own/").timeout(timeout)).build();
+        assert_eq!(with(Duration::ZERO).unwrap_err(), RoutesError::Timeout { name: "mine".into() });
+        assert!(with(Duration::from_nanos(1)).is_ok());
     }
 
     #[test]

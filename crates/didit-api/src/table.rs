@@ -61,6 +61,9 @@ static CORE: &[Row] = &[
     ("session-update-status", PATCH, "/v3/session/{id}/update-status/", Idempotent, WRITE),
     ("session-update-data", PATCH, "/v3/session/{id}/update-data/", Idempotent, WRITE),
     ("session-update-poa-data", PATCH, "/v3/session/{id}/update-poa-data/", Idempotent, WRITE),
+    // The rate-limiting page counts POST as well; what a second one does is not documented.
+    ("session-update-data-post", POST, "/v3/session/{id}/update-data/", Unsafe, WRITE),
+    ("session-update-poa-data-post", POST, "/v3/session/{id}/update-poa-data/", Unsafe, WRITE),
     // Images are added, not set, with either method.
     ("session-add-images", POST, "/v3/session/{id}/add-images/", Unsafe, WRITE),
     ("session-add-images-patch", PATCH, "/v3/session/{id}/add-images/", Unsafe, WRITE),

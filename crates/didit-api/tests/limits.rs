@@ -62,7 +62,9 @@ fn every_endpoint_is_counted_as_the_documentation_says() {
         ("session-add-images", "session-add-images"),
         ("session-add-images-patch", "session-add-images"),
         ("session-update-data", "session-update-kyc"),
+        ("session-update-data-post", "session-update-kyc"),
         ("session-update-poa-data", "session-update-poa"),
+        ("session-update-poa-data-post", "session-update-poa"),
     ];
     for (_, endpoint) in routes.iter() {
         let name = endpoint.name();
@@ -131,6 +133,17 @@ fn replacing_scope_keeps_endpoint_scopes_that_add() {
     let own = Scope::endpoints("pdf", 30, ["session-generate-pdf"]).unwrap().replacing();
     let limits = Limits::didit().with(own).unwrap();
     assert_eq!(counting(&limits, &routes, "session-generate-pdf"), ["session-generate-pdf", "pdf"]);
+}
+
+#[test]
+fn scope_of_methods_cannot_replace() {
+    let scope = Scope::methods("g", 1, ["GET"]).unwrap().replacing();
+    assert_eq!(Limits::none().with(scope.clone()), Err(LimitsError::Mode { scope: "g".to_owned() }));
+    // Nor does it come in through a file.
+    let json = serde_json::to_string(&scope).unwrap();
+    let error = serde_json::from_str::<Scope>(&json).unwrap_err().to_string();
+    assert!(error.contains("\"mode\" belongs to \"endpoints\""), "{error}");
+    assert!(Limits::none().with(scope.adding()).is_ok());
 }
 
 #[test]

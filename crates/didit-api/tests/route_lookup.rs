@@ -95,6 +95,8 @@ fn table_says_what_the_documentation_says() {
         ("session-update-status", "PATCH", "/v3/session/{id}/update-status/", Idempotent, 30, Core),
         ("session-update-data", "PATCH", "/v3/session/{id}/update-data/", Idempotent, 30, Core),
         ("session-update-poa-data", "PATCH", "/v3/session/{id}/update-poa-data/", Idempotent, 30, Core),
+        ("session-update-data-post", "POST", "/v3/session/{id}/update-data/", Unsafe, 30, Core),
+        ("session-update-poa-data-post", "POST", "/v3/session/{id}/update-poa-data/", Unsafe, 30, Core),
         ("session-add-images", "POST", "/v3/session/{id}/add-images/", Unsafe, 30, Core),
         ("session-add-images-patch", "PATCH", "/v3/session/{id}/add-images/", Unsafe, 30, Core),
         ("id-verification", "POST", "/v3/id-verification/", Unsafe, 120, IdVerification),

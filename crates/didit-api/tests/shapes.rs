@@ -130,11 +130,26 @@ fn page_of_sessions_survives() {
 #[test]
 fn query_holds_what_is_set_and_is_encoded() {
     assert_eq!(ListSessions::default().to_query(), "");
-    let mut list = ListSessions::default();
-    list.session_kind = Some(SessionKind::All);
-    list.offset = Some(50);
-    list.status = vec![SessionStatus::KycExpired];
-    list.search = Some("\u{e9} a+b=c&d".to_owned());
+    let every = ListSessions::new()
+        .session_kind(SessionKind::User)
+        .limit(10)
+        .offset(20)
+        .status([SessionStatus::Approved])
+        .vendor_data("user-7")
+        .search("s")
+        .workflow_id("w1")
+        .date_from("2026-01-01")
+        .date_to("2026-01-31");
+    assert_eq!(
+        every.to_query(),
+        "session_kind=user&limit=10&offset=20&status=Approved&vendor_data=user-7&search=s&workflow_id=w1\
+         &date_from=2026-01-01&date_to=2026-01-31"
+    );
+    let mut list = ListSessions::new()
+        .session_kind(SessionKind::All)
+        .offset(50)
+        .status([SessionStatus::KycExpired])
+        .search("\u{e9} a+b=c&d");
     list.others.push(("document_type".to_owned(), "P".to_owned()));
     assert_eq!(
         list.to_query(),

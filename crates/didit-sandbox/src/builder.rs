@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration, time::SystemTime};
 
-use didit_api::{Limits, Routes};
+use didit_api::{Limits, Routes, limits::UnknownEndpoint};
 use http::HeaderValue;
 use uuid::Uuid;
 
@@ -99,8 +99,8 @@ impl Default for SandboxBuilder {
 }
 
 impl SandboxBuilder {
-    /// Adds an API key. All keys belong to one application and see the same sessions; each has windows of its own.
-    /// Without any, [`DEFAULT_API_KEY`] is the key.
+    /// Adds an API key. All keys belong to one application: each has rate-limit windows of its own, and all else is
+    /// shared, sessions and what `Idempotency-Key` replays included. Without any, [`DEFAULT_API_KEY`] is the key.
     #[must_use]
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
@@ -291,7 +291,8 @@ impl SandboxBuilder {
     /// # Errors
     ///
     /// [`BuildError`] if a key cannot be sent in a header or is given twice, a workflow is not a UUID, the latency's
-    /// bounds are the wrong way round, the session lifetime is zero, or a fault rule cannot be met.
+    /// bounds are the wrong way round, the session lifetime is zero, a scope of the limits counts an endpoint that the
+    /// route table does not have, or a fault rule cannot be met.
     pub fn build(mut self) -> Result<Sandbox, BuildError> {
         if self.keys.is_empty() {
             self.keys.push(DEFAULT_API_KEY.to_owned());
@@ -317,6 +318,9 @@ impl SandboxBuilder {
             return Err(BuildError::SessionLifetime);
         }
         let routes = &self.settings.routes;
+        if let Some(unknown) = self.settings.limits.unknown_endpoints(routes).into_iter().next() {
+            return Err(unknown.into());
+        }
         self.settings.faults.check(|name| routes.named(name).is_some())?;
         Ok(Sandbox::start(self.keys, self.settings))
     }
@@ -366,6 +370,9 @@ pub enum BuildError {
     /// A session lifetime of zero: every session would be expired at once.
     #[error("a session lifetime of 0 would expire every session at once; the least is 1 ns")]
     SessionLifetime,
+    /// A scope of the limits that counts an endpoint without a route: it would limit nothing.
+    #[error(transparent)]
+    UnknownEndpoint(#[from] UnknownEndpoint),
     /// A fault rule that cannot be met.
     #[error(transparent)]
     Faults(#[from] FaultsError),

@@ -25,7 +25,9 @@
 //! | a path without its final slash | 301, the query kept |
 //!
 //! Rate limits are exact sliding windows per key and scope; refusals carry the documented headers and nothing else
-//! does. Requests without a known key share one set of windows. A request that arrives is counted before anything
+//! does. Requests without a known key share one set of windows. Windows are all that a key has to itself: the keys of a
+//! sandbox belong to one application, so that sessions, ids accepted once and what an `Idempotency-Key` replays are
+//! shared by all of them. A request that arrives is counted before anything
 //! else is looked at, so that invalid and faulted ones count too; redirects are not counted.
 //!
 //! A transaction is in flight from its arrival until its answer has reached the client: for as long as the simulated

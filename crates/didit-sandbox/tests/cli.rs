@@ -41,6 +41,8 @@ fn what_cannot_be_used_is_named() {
     let faults = file("faults.json", "{\n  \"rules\": [ { \"fault\": \"explode\" } ]\n}");
     let limits =
         file("limits.json", "{\"version\":\"mine\",\"scopes\":[{\"name\":\"g\",\"limit\":0,\"methods\":[\"GET\"]}]}");
+    let misspelt = "{\"version\":\"mine\",\"scopes\":[{\"name\":\"g\",\"limit\":1,\"endpoints\":[\"session-creat\"]}]}";
+    let misspelt = file("misspelt.json", misspelt);
     for (arguments, part) in [
         (vec!["--nothing"], "--nothing"),
         (vec!["--listen", "nowhere"], "\"nowhere\""),
@@ -54,11 +56,14 @@ fn what_cannot_be_used_is_named() {
         (vec!["--faults", faults.to_str().unwrap()], "line 2"),
         (vec!["--limits", limits.to_str().unwrap()], "scope \"g\""),
         (vec!["--listen", "0.0.0.0:0"], "--allow-remote"),
+        (vec!["--limits", misspelt.to_str().unwrap()], "\"session-creat\""),
     ] {
         let (output, said) = output(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(said.contains(part), "{arguments:?}: {said}");
     }
+    let (_, said) = output(&["--seed", "x"]);
+    assert_eq!(said.matches("invalid digit").count(), 1, "{said}");
 }
 
 #[test]

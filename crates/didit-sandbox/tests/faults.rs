@@ -6,6 +6,7 @@ mod support;
 
 use std::{error::Error, io, time::Duration};
 
+use didit_api::{Limits, Scope};
 use didit_sandbox::{BuildError, Fault, Faults, FaultsError, Rule, Sandbox, Truncation, When};
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -76,7 +77,7 @@ async fn a_blind_repetition_without_vendor_data_is_counted_as_a_duplicate() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_request_draws_no_fault() {
-    let limits = didit_api::Limits::none().with(didit_api::Scope::methods("g", 1, ["GET"]).unwrap()).unwrap();
+    let limits = Limits::none().with(Scope::methods("g", 1, ["GET"]).unwrap()).unwrap();
     let faults = Faults::none().with(Rule::new(Fault::ResetBeforeWork).when(When::Nth(vec![2])));
     let sandbox = Sandbox::builder().limits(limits).faults(faults).build().unwrap();
     assert!(send(&sandbox, get("/v3/sessions/")).await.status.is_success());
@@ -149,6 +150,10 @@ fn what_cannot_be_built_says_why_and_hides_keys() {
     let bounds = Duration::from_secs(2)..=Duration::from_secs(1);
     assert!(build(Sandbox::builder().latency(bounds)).to_string().contains("from 2s to 1s"));
     assert_eq!(build(Sandbox::builder().session_lifetime(Duration::ZERO)), BuildError::SessionLifetime);
+    let limits = Limits::didit().with(Scope::endpoints("mine", 1, ["session-creat"]).unwrap()).unwrap();
+    let unlimited = build(Sandbox::builder().limits(limits));
+    assert!(matches!(&unlimited, BuildError::UnknownEndpoint(unknown) if unknown.endpoint == "session-creat"));
+    assert_eq!(unlimited.to_string(), r#"scope "mine" counts endpoint "session-creat", which is not a known route"#);
     let faults = Faults::none().with(Rule::new(Fault::WorkThenDrop).on_route("session-creat"));
     let unknown = FaultsError::Route { rule: 1, name: "session-creat".to_owned() };
     assert_eq!(build(Sandbox::builder().faults(faults)), BuildError::Faults(unknown));

@@ -145,6 +145,9 @@ async fn invalid_requests_count_like_any_other() {
         assert_eq!(send(&sandbox, update()).await.status, StatusCode::BAD_REQUEST);
     }
     assert_eq!(send(&sandbox, update()).await.headers["x-ratelimit-limit"], "10");
+    // Didit's page counts both methods in one scope.
+    let post = request("POST", &format!("/v3/session/{id}/update-data/"), &Value::Null);
+    assert_eq!(send(&sandbox, post).await.headers["x-ratelimit-limit"], "10");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,13 +9,12 @@ pub(super) fn newest() -> Limits {
     let ingest = ["transaction-create", "event-create", "event-batch"];
     let mut limits = july_2026();
     limits.version = "2026-11".to_owned();
-    limits.scopes.push(per_minute("ingest-write", LIMIT_600, endpoints(&ingest, Mode::Replace)));
+    limits.scopes.push(per_minute("ingest-write", LIMIT_600, endpoints(&ingest)).replacing());
     limits
 }
 
 /// July 2026: GET at 600, PDF at 50, headers on 429 only.
 pub(super) fn july_2026() -> Limits {
-    let add = |names: &[&str]| endpoints(names, Mode::Add);
     Limits {
         version: "2026-07".to_owned(),
         scopes: vec![
@@ -24,11 +23,15 @@ pub(super) fn july_2026() -> Limits {
             per_minute("generic-write", LIMIT_300, methods(&["POST", "PATCH", "DELETE", "PUT"])),
             // Whether creation also meets generic-write is contradicted by Didit's own sources: the careful reading
             // adds.
-            per_minute("session-v2-create", LIMIT_600, add(&["session-create"])),
-            per_minute("session-generate-pdf", LIMIT_50, add(&["session-generate-pdf"])),
-            per_minute("session-add-images", LIMIT_10, add(&["session-add-images", "session-add-images-patch"])),
-            per_minute("session-update-kyc", LIMIT_10, add(&["session-update-data"])),
-            per_minute("session-update-poa", LIMIT_10, add(&["session-update-poa-data"])),
+            per_minute("session-v2-create", LIMIT_600, endpoints(&["session-create"])),
+            per_minute("session-generate-pdf", LIMIT_50, endpoints(&["session-generate-pdf"])),
+            per_minute("session-add-images", LIMIT_10, endpoints(&["session-add-images", "session-add-images-patch"])),
+            per_minute("session-update-kyc", LIMIT_10, endpoints(&["session-update-data", "session-update-data-post"])),
+            per_minute(
+                "session-update-poa",
+                LIMIT_10,
+                endpoints(&["session-update-poa-data", "session-update-poa-data-post"]),
+            ),
         ],
     }
 }
@@ -40,13 +43,13 @@ const LIMIT_10: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// Built from parts that cannot be refused, so that no documented scope can be lost on the way.
 fn per_minute(name: &str, limit: NonZeroU32, counts: Counts) -> Scope {
-    Scope { name: name.to_owned(), limit, window: Limits::WINDOW, counts }
+    Scope { name: name.to_owned(), limit, window: Limits::WINDOW, counts, mode: Mode::Add }
 }
 
 fn methods(names: &[&str]) -> Counts {
     Counts::Methods(names.iter().map(ToString::to_string).collect())
 }
 
-fn endpoints(names: &[&str], mode: Mode) -> Counts {
-    Counts::Endpoints(names.iter().map(ToString::to_string).collect(), mode)
+fn endpoints(names: &[&str]) -> Counts {
+    Counts::Endpoints(names.iter().map(ToString::to_string).collect())
 }

@@ -38,7 +38,7 @@ pub enum LimitsError {
         /// The scope's name.
         scope: String,
     },
-    /// A scope of a file gives a mode although it counts methods.
+    /// A scope of methods replaces, or is given a mode in a file.
     #[error(
         "scope {scope:?}: \"mode\" belongs to \"endpoints\"; a scope of methods is the one that others add to or replace"
     )]

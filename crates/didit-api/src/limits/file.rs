@@ -75,21 +75,23 @@ impl TryFrom<RawScope> for Scope {
     type Error = LimitsError;
 
     fn try_from(raw: RawScope) -> Result<Self, LimitsError> {
-        let counts = match (raw.methods, raw.endpoints, raw.mode) {
-            (Some(methods), None, None) => Counts::Methods(methods),
+        let (counts, mode) = match (raw.methods, raw.endpoints, raw.mode) {
+            (Some(methods), None, None) => (Counts::Methods(methods), Mode::Add),
             (Some(_), None, Some(_)) => return Err(LimitsError::Mode { scope: raw.name }),
-            (None, Some(endpoints), mode) => Counts::Endpoints(endpoints, mode.unwrap_or_default()),
+            (None, Some(endpoints), mode) => (Counts::Endpoints(endpoints), mode.unwrap_or_default()),
             (Some(_), Some(_), _) | (None, None, _) => return Err(LimitsError::Either { scope: raw.name }),
         };
-        Self::new(raw.name, raw.limit, counts)?.with_window(Duration::from_millis(raw.window_ms))
+        let scope = Self::new(raw.name, raw.limit, counts)?.with_window(Duration::from_millis(raw.window_ms))?;
+        Ok(Self { mode, ..scope })
     }
 }
 
 impl From<Scope> for RawScope {
     fn from(scope: Scope) -> Self {
-        let (methods, endpoints, mode) = match scope.counts {
-            Counts::Methods(names) => (Some(names), None, None),
-            Counts::Endpoints(names, mode) => (None, Some(names), Some(mode)),
+        let (methods, endpoints, mode) = match (scope.counts, scope.mode) {
+            // A mode beside methods is kept, so that reading refuses it as `Limits::with` does.
+            (Counts::Methods(names), mode) => (Some(names), None, (mode == Mode::Replace).then_some(mode)),
+            (Counts::Endpoints(names), mode) => (None, Some(names), Some(mode)),
         };
         // A window is a day at most, so it fits; a fraction of a millisecond is rounded up, to the careful side.
         let whole = u64::try_from(scope.window.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

@@ -14,6 +14,8 @@ pub struct Scope {
     pub(super) limit: NonZeroU32,
     pub(super) window: Duration,
     pub(super) counts: Counts,
+    /// [`Mode::Add`] if methods are counted, or [`Limits::with`] refuses the scope.
+    pub(super) mode: Mode,
 }
 
 // ===== impl Scope =====
@@ -51,14 +53,14 @@ impl Scope {
         endpoints: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, LimitsError> {
         let endpoints = endpoints.into_iter().map(str::to_owned).collect();
-        Self::new(name.into(), limit, Counts::Endpoints(endpoints, Mode::Add))
+        Self::new(name.into(), limit, Counts::Endpoints(endpoints))
     }
 
     pub(super) fn new(name: String, limit: u32, counts: Counts) -> Result<Self, LimitsError> {
         let Some(limit) = NonZeroU32::new(limit) else {
             return Err(LimitsError::Zero { scope: name });
         };
-        let (Counts::Methods(counted) | Counts::Endpoints(counted, _)) = &counts;
+        let (Counts::Methods(counted) | Counts::Endpoints(counted)) = &counts;
         if counted.is_empty() {
             return Err(LimitsError::Nothing { scope: name });
         }
@@ -68,24 +70,22 @@ impl Scope {
                 return Err(LimitsError::Method { scope: name, method: method.clone() });
             }
         }
-        Ok(Self { name, limit, window: Limits::WINDOW, counts })
+        Ok(Self { name, limit, window: Limits::WINDOW, counts, mode: Mode::Add })
     }
 
-    /// Counts its endpoints *instead of* the scope of their method. Without effect on a scope of methods.
+    /// Counts its endpoints *instead of* the scope of their method.
+    ///
+    /// A scope of methods is the one that is replaced: [`Limits::with`] refuses it with [`LimitsError::Mode`].
     #[must_use]
     pub fn replacing(mut self) -> Self {
-        if let Counts::Endpoints(_, mode) = &mut self.counts {
-            *mode = Mode::Replace;
-        }
+        self.mode = Mode::Replace;
         self
     }
 
-    /// Counts its endpoints *in addition to* the scope of their method. Without effect on a scope of methods.
+    /// Counts its endpoints *in addition to* the scope of their method, as every scope does at first.
     #[must_use]
     pub fn adding(mut self) -> Self {
-        if let Counts::Endpoints(_, mode) = &mut self.counts {
-            *mode = Mode::Add;
-        }
+        self.mode = Mode::Add;
         self
     }
 
@@ -135,13 +135,13 @@ impl Scope {
 
     /// The names of the endpoints this scope counts; none if it counts methods.
     pub fn endpoint_names(&self) -> impl Iterator<Item = &str> {
-        let names = if let Counts::Endpoints(names, _) = &self.counts { names.as_slice() } else { &[] };
+        let names = if let Counts::Endpoints(names) = &self.counts { names.as_slice() } else { &[] };
         names.iter().map(String::as_str)
     }
 
     /// Whether its endpoints are counted here *instead of* by the scope of their method.
     pub fn is_replacing(&self) -> bool {
-        matches!(self.counts, Counts::Endpoints(_, Mode::Replace))
+        self.mode == Mode::Replace
     }
 }
 
@@ -149,7 +149,7 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Counts {
     Methods(Vec<String>),
-    Endpoints(Vec<String>, Mode),
+    Endpoints(Vec<String>),
 }
 
 /// How a scope of endpoints stands to the scope of their method.

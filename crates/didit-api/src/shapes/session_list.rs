@@ -15,10 +15,10 @@ use crate::{FeatureStatus, Secret, SessionStatus, open_enum::open_enum};
 /// ```
 /// use didit_api::{SessionStatus, shapes::ListSessions};
 ///
-/// let mut list = ListSessions::default();
-/// list.vendor_data = Some("user 7&8".to_owned());
-/// list.status = vec![SessionStatus::InReview, SessionStatus::Approved];
-/// list.limit = Some(10);
+/// let list = ListSessions::new()
+///     .vendor_data("user 7&8")
+///     .status([SessionStatus::InReview, SessionStatus::Approved])
+///     .limit(10);
 /// assert_eq!(list.to_query(), "limit=10&status=In%20Review%2CApproved&vendor_data=user%207%268");
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -51,6 +51,74 @@ debug_only!(ListSessions: session_kind, limit, offset, status, workflow_id, date
 // ===== impl ListSessions =====
 
 impl ListSessions {
+    /// All persons' sessions, in Didit's own pages.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whose sessions are listed.
+    #[must_use]
+    pub fn session_kind(mut self, kind: SessionKind) -> Self {
+        self.session_kind = Some(kind);
+        self
+    }
+
+    /// Sets how many rows a page has.
+    #[must_use]
+    pub fn limit(mut self, rows: u32) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Sets how many rows are skipped.
+    #[must_use]
+    pub fn offset(mut self, rows: u64) -> Self {
+        self.offset = Some(rows);
+        self
+    }
+
+    /// Sets the statuses, any of which a session may have.
+    #[must_use]
+    pub fn status(mut self, any_of: impl IntoIterator<Item = SessionStatus>) -> Self {
+        self.status = any_of.into_iter().collect();
+        self
+    }
+
+    /// Sets the caller's own id of the person.
+    #[must_use]
+    pub fn vendor_data(mut self, id: impl Into<String>) -> Self {
+        self.vendor_data = Some(id.into());
+        self
+    }
+
+    /// Sets the part of a name or id that is looked for.
+    #[must_use]
+    pub fn search(mut self, part: impl Into<String>) -> Self {
+        self.search = Some(part.into());
+        self
+    }
+
+    /// Sets the workflow.
+    #[must_use]
+    pub fn workflow_id(mut self, id: impl Into<String>) -> Self {
+        self.workflow_id = Some(id.into());
+        self
+    }
+
+    /// Sets the first day, `YYYY-MM-DD`.
+    #[must_use]
+    pub fn date_from(mut self, day: impl Into<String>) -> Self {
+        self.date_from = Some(day.into());
+        self
+    }
+
+    /// Sets the last day, `YYYY-MM-DD`.
+    #[must_use]
+    pub fn date_to(mut self, day: impl Into<String>) -> Self {
+        self.date_to = Some(day.into());
+        self
+    }
+
     /// The query string, without the question mark; empty if nothing is set.
     pub fn to_query(&self) -> String {
         let statuses = self.status.iter().map(SessionStatus::as_str).collect::<Vec<_>>().join(",");

@@ -89,7 +89,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let (listen, allow_remote, builder, own_keys) = match parse(std::env::args_os().skip(1))? {
+    // Texts about the command line are complete by themselves; lexopt's has its source in it.
+    let command = parse(std::env::args_os().skip(1)).map_err(|error| error.to_string())?;
+    let (listen, allow_remote, builder, own_keys) = match command {
         Command::Print(text) => {
             say(&mut std::io::stdout().lock(), &text);
             return Ok(());

@@ -95,7 +95,6 @@ enum Reading<'a> {
 
 impl Reading<'_> {
     const UNSENT: Self = Self::Means(Outcome::NotSent(NotSent::Transport));
-    const AMBIGUOUS: Self = Self::Means(Outcome::Ambiguous);
 
     /// Kept back in this process.
     const fn local(retry_at: Option<Instant>) -> Self {
@@ -148,7 +147,7 @@ fn read_hyper(error: &hyper::Error) -> Reading<'_> {
     if error.is_user() {
         // NOTE: what a request's body failed of must not be read: a connection refused to whoever *it* reads from
         // does not mean that our request was not sent.
-        Reading::AMBIGUOUS
+        Reading::Means(Outcome::Ambiguous)
     } else if error.is_canceled() || error.is_closed() {
         Reading::UNSENT
     } else {
@@ -180,7 +179,7 @@ fn read_reqwest(error: &reqwest::Error) -> Reading<'_> {
     } else if error.is_builder() {
         Reading::local(None)
     } else if error.is_body() || error.is_decode() || error.is_upgrade() {
-        Reading::AMBIGUOUS
+        Reading::Means(Outcome::Ambiguous)
     } else {
         Reading::Inside(error.source())
     }

@@ -19,7 +19,7 @@ pub(super) struct Repetition {
 }
 
 impl<C, P: Policy, K: Backoff> Shared<C, P, K> {
-    /// What to do after the `attempts`th attempt came to something else than an answer; `None` to hand its result out.
+    /// What to do after an attempt came to something else than an answer; `None` to hand its result out.
     ///
     /// The cheap questions come first, and the budget is asked last, so that nothing is paid for a repetition that will
     /// not happen.
@@ -27,16 +27,17 @@ impl<C, P: Policy, K: Backoff> Shared<C, P, K> {
         &self,
         attempt: &Attempt<'_>,
         harmless: bool,
-        attempts: u32,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Option<Repetition> {
+        let attempts = attempt.number;
         if attempts >= self.max_attempts || !(harmless || self.policy.may_repeat(attempt)) {
             return None;
         }
         let (hint, backoff): (_, &dyn Backoff) = match attempt.outcome {
             Outcome::Refused { retry_after, reason: Refusal::Throttled { .. } } => (retry_after, &self.throttled),
             Outcome::Refused { retry_after, reason: Refusal::Unavailable } => (retry_after, &self.backoff),
+            Outcome::NotSent(NotSent::Local { .. }) if self.fail_fast => return None,
             Outcome::NotSent(NotSent::Local { retry_at }) => {
                 (retry_at.map(|at| at.saturating_duration_since(now)), &self.backoff)
             }

@@ -78,6 +78,8 @@ pin_project! {
         attempts: u32,
         // What the last repetition took from the budget.
         taken: u32,
+        // When the first attempt failed.
+        failed_at: Option<Instant>,
         endpoint: Option<EndpointId>,
         // Whether a layer further out repeats this call.
         nested: bool,
@@ -176,7 +178,17 @@ where
             harmless: wanted == Some(RetryOverride::Harmless),
         });
         let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
-        Self { state, repeat, shared: Arc::clone(shared), attempts: 1, taken: 0, endpoint, nested, last: None }
+        Self {
+            state,
+            repeat,
+            shared: Arc::clone(shared),
+            attempts: 1,
+            taken: 0,
+            failed_at: None,
+            endpoint,
+            nested,
+            last: None,
+        }
     }
 }
 
@@ -231,16 +243,19 @@ where
                     };
                     let endpoint = this.endpoint.map(|id| this.shared.routes.get(id));
                     let body = repeat.body.joined();
+                    let (now, attempt) = (Instant::now(), *this.attempts);
+                    let failed_at = *this.failed_at.get_or_insert(now);
                     let seen = Attempt {
                         outcome,
+                        number: attempt,
+                        repeating_for: now.saturating_duration_since(failed_at),
                         endpoint,
                         method: &repeat.parts.method,
                         headers: &repeat.parts.headers,
                         body: &body,
                     };
-                    let (now, attempt) = (Instant::now(), *this.attempts);
                     let deadline = current::deadline();
-                    let decide = || this.shared.decide(&seen, repeat.harmless, attempt, deadline, now);
+                    let decide = || this.shared.decide(&seen, repeat.harmless, deadline, now);
                     // The body is asked before anything is paid, and claimed after: what is still sending it may go over
                     // the cap in between, and then the price is given back.
                     let decision = if repeat.body.can_start_over() { decide() } else { None };

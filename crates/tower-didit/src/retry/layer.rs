@@ -29,6 +29,7 @@ pub(super) struct Shared<C, P, K> {
     pub(super) replay_cap: usize,
     pub(super) routes: Arc<Routes>,
     pub(super) random: Randomness,
+    pub(super) fail_fast: bool,
 }
 
 impl RetryLayer {
@@ -88,6 +89,7 @@ struct Settings {
     replay_cap: usize,
     routes: Arc<Routes>,
     random: Randomness,
+    fail_fast: bool,
 }
 
 impl RetryBuilder {
@@ -108,6 +110,7 @@ impl Default for RetryBuilder {
             replay_cap: Self::REPLAY_CAP,
             routes: Routes::didit(),
             random: Randomness::new(),
+            fail_fast: false,
         };
         Self { classifier: DiditClassifier, policy: RoutePolicy, backoff: ExponentialBackoff::DIDIT, settings }
     }
@@ -134,6 +137,13 @@ impl<C, P, K> RetryBuilder<C, P, K> {
     /// memory are not counted: they are kept by a reference.
     pub fn replay_cap(mut self, bytes: usize) -> Self {
         self.settings.replay_cap = bytes;
+        self
+    }
+
+    /// Hands out at once what a layer of this process held back, by an open circuit say, instead of waiting for it within
+    /// the deadline. Off by default: a call that can still be made in time is not lost.
+    pub fn fail_fast(mut self, fail_fast: bool) -> Self {
+        self.settings.fail_fast = fail_fast;
         self
     }
 
@@ -199,7 +209,8 @@ impl<C, P, K> RetryBuilder<C, P, K> {
 
     fn into_shared(self) -> Shared<C, P, K> {
         let Self { classifier, policy, backoff, settings } = self;
-        let Settings { throttled, budget, max_attempts, longest_wait, replay_cap, routes, random } = settings;
+        let Settings { throttled, budget, max_attempts, longest_wait, replay_cap, routes, random, fail_fast } =
+            settings;
         Shared {
             classifier,
             policy,
@@ -211,6 +222,7 @@ impl<C, P, K> RetryBuilder<C, P, K> {
             replay_cap,
             routes,
             random,
+            fail_fast,
         }
     }
 }

@@ -63,6 +63,7 @@ mod budget;
 mod decision;
 mod future;
 mod layer;
+mod limits;
 mod policy;
 
 use std::{
@@ -79,6 +80,7 @@ pub use self::{
     budget::Budget,
     future::ResponseFuture,
     layer::{RetryBuilder, RetryLayer},
+    limits::{AttemptLimit, PolicyExt, TimeLimit},
     policy::{Attempt, Policy, RoutePolicy},
 };
 use self::{future::Attempts, layer::Shared};

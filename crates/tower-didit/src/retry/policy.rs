@@ -1,5 +1,7 @@
 //! Whether a call may be repeated at all.
 
+use std::time::Duration;
+
 use didit_api::{Endpoint, RetryClass};
 use http::{HeaderMap, Method};
 use serde::Deserialize;
@@ -12,6 +14,10 @@ use crate::outcome::Outcome;
 pub struct Attempt<'a> {
     /// What the attempt came to.
     pub outcome: Outcome,
+    /// The attempt's number, counted from 1.
+    pub number: u32,
+    /// How long the call has been repeating: since its first attempt failed.
+    pub repeating_for: Duration,
     /// What the route table knows about the request, if it knows its path.
     pub endpoint: Option<&'a Endpoint>,
     /// The request's method.
@@ -93,9 +99,16 @@ mod tests {
     use super::*;
     use crate::outcome::{NotSent, Refusal};
 
+    /// A first attempt on an unknown path, with nothing in its body.
+    fn first(outcome: Outcome, headers: &HeaderMap) -> Attempt<'_> {
+        let method = &Method::GET;
+        Attempt { outcome, number: 1, repeating_for: Duration::ZERO, endpoint: None, method, headers, body: b"" }
+    }
+
     fn repeats(class: RetryClass, outcome: Outcome, headers: &HeaderMap, body: &[u8]) -> bool {
         let endpoint = Endpoint::new("test", Method::POST, "/test/").retry(class);
-        let attempt = Attempt { outcome, endpoint: Some(&endpoint), method: endpoint.method(), headers, body };
+        let method = endpoint.method();
+        let attempt = Attempt { endpoint: Some(&endpoint), method, headers, body, ..first(outcome, headers) };
         RoutePolicy.may_repeat(&attempt)
     }
 
@@ -147,8 +160,7 @@ mod tests {
         ];
         for (method, expected) in cases {
             let headers = HeaderMap::new();
-            let attempt =
-                Attempt { outcome: Outcome::Ambiguous, endpoint: None, method: &method, headers: &headers, body: b"" };
+            let attempt = Attempt { method: &method, ..first(Outcome::Ambiguous, &headers) };
             assert_eq!(RoutePolicy.may_repeat(&attempt), expected, "{method}");
         }
     }
