@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
 use tonic::{Code, Status, body::Body, transport};
-use tower::{BoxError, ServiceBuilder, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, util::BoxCloneSyncService};
 use tower_didit::{
     body::ReplayBody,
     correlation::CorrelationLayer,
@@ -21,7 +19,7 @@ use crate::messages::verifications_client::VerificationsClient;
 pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The generated client. What it sends goes through the layers first.
-pub(crate) type Client = VerificationsClient<BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>>;
+pub(crate) type Client = VerificationsClient<BoxCloneSyncService<Request<Body>, Response<Body>, transport::Error>>;
 
 /// The client around a channel.
 pub(crate) fn client(channel: transport::Channel) -> Result<Client, ConfigError> {
@@ -31,20 +29,11 @@ pub(crate) fn client(channel: transport::Channel) -> Result<Client, ConfigError>
         .build()?;
     let service = ServiceBuilder::new()
         .layer(CorrelationLayer::new())
-        // The retry layer repeats bodies that lie in memory as one piece. That of a unary call does, but tonic hands it
-        // over as a stream.
-        .filter_async(in_memory)
         .layer(retry)
         // A channel takes one type of body only.
-        .map_request(|request: Request<ReplayBody<Full<Bytes>>>| request.map(Body::new))
+        .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
         .service(channel);
     Ok(VerificationsClient::new(BoxCloneSyncService::new(service)))
-}
-
-/// Collects a request's body: right for unary calls, whose one message was encoded in memory anyway.
-async fn in_memory(request: Request<Body>) -> Result<Request<Full<Bytes>>, Status> {
-    let (parts, body) = request.into_parts();
-    Ok(Request::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
 }
 
 /// What a gRPC response means.
