@@ -105,3 +105,11 @@ fn f_tower_resilience(bencher: Bencher<'_, '_>) {
         measure(bencher, layer.layer(Instant));
     }
 }
+
+/// A refusal: the circuit is open, and nothing else happens.
+#[divan::bench(threads = [1, 2], sample_size = 100)]
+fn g_ours_refusing(bencher: Bencher<'_, '_>) {
+    let layer = CircuitBreakerLayer::didit();
+    layer.handle().force_open(didit_api::ServiceGroup::Core);
+    measure(bencher, layer.layer(Instant));
+}

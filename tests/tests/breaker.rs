@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use didit_api::{Routes, ServiceGroup};
 use http::Method;
@@ -109,4 +112,54 @@ async fn a_repetition_waits_for_the_circuit_instead_of_burning_its_attempts() {
     assert_eq!((report.attempts() - report.held_back(), report.held_back()), (3, 1));
     assert_eq!(probe.calls(), 3, "two failures, and the probe that closed the circuit");
     assert!(start.elapsed() > 7 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn thirty_two_workers_of_a_dead_service_are_refused_at_once_and_back_within_an_open_time() {
+    let breaker = CircuitBreakerLayer::didit();
+    let (start, down) = (Instant::now(), 300 * SECOND);
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let service = breaker.layer(tower::service_fn({
+        let arrivals = Arc::clone(&arrivals);
+        move |_: http::Request<tests::Body>| {
+            arrivals.lock().unwrap().push(start.elapsed());
+            async move {
+                // A dead service takes its time to say so.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let status = if start.elapsed() < down { 503 } else { 200 };
+                http::Response::builder().status(status).body(()).map_err(std::io::Error::other)
+            }
+        }
+    }));
+    let workers = (0..32).map(|worker| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let mut first_success = None;
+            while start.elapsed() < 360 * SECOND {
+                let began = Instant::now();
+                match service.clone().oneshot(get("/v3/sessions/")).await {
+                    Err(_) => assert_eq!(began.elapsed(), Duration::ZERO, "a refusal waits for nothing"),
+                    Ok(response) if response.status() == 200 => {
+                        first_success.get_or_insert(start.elapsed());
+                    }
+                    Ok(_) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(50 + worker)).await;
+            }
+            first_success.unwrap()
+        })
+    });
+    let mut back = Vec::new();
+    for worker in workers.collect::<Vec<_>>() {
+        back.push(worker.await.unwrap());
+    }
+    let arrivals = arrivals.lock().unwrap();
+    let probes = arrivals.iter().filter(|at| (SECOND..down).contains(*at)).count();
+    let first = back.iter().min().unwrap().saturating_sub(down);
+    println!("probes in five minutes: {probes}; first success {first:?} after the return");
+    // Open times of at least 7.5, 15 and then 22.5 s: one probe each.
+    assert!(probes <= 2 + 300 / 22, "{probes}");
+    assert!(first <= 30 * SECOND + Duration::from_millis(300), "{first:?}");
+    let all = back.iter().max().unwrap().saturating_sub(down);
+    assert!(all <= first + 2 * SECOND, "the last worker only {all:?} after the return");
 }
