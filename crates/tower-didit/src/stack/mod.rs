@@ -48,7 +48,7 @@
 //!
 //! # Naming the type
 //!
-//! An application that keeps the service in a struct names it once. The client's body type is [`ReplayBody`] of the
+//! An application that keeps the service in a struct names it once. The client's body type is [`ReplayBody`](crate::body::ReplayBody) of the
 //! application's own:
 //!
 //! ```
