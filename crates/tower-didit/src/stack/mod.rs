@@ -48,8 +48,8 @@
 //!
 //! # Naming the type
 //!
-//! An application that keeps the service in a struct names it once. The client's body type is [`ReplayBody`](crate::body::ReplayBody) of the
-//! application's own:
+//! An application that keeps the service in a struct names it once. The client's body type is
+//! [`ReplayBody`](crate::body::ReplayBody) of the application's own:
 //!
 //! ```
 //! use bytes::Bytes;
