@@ -249,3 +249,18 @@ async fn a_healthy_answer_of_the_health_check_ends_the_open_time_early() {
     assert!(service.oneshot(get("/v3/sessions/")).await.is_ok(), "at most one interval after the return");
     assert_eq!(breaker.state(ServiceGroup::Core), Some(CircuitState::Closed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_costs_nothing_more() {
+    let breaker = breaker(TripPolicy::SEED);
+    let handle = breaker.handle();
+    let kept = handle.subscribe();
+    drop((0..100).map(|_| handle.subscribe()).collect::<Vec<_>>());
+    for _ in 0..2 {
+        handle.force_open(AML);
+        handle.reset(AML);
+    }
+    assert_eq!(kept.len(), 4, "whoever still listens hears everything");
+    drop(kept);
+    handle.force_open(AML);
+}

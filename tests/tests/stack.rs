@@ -287,6 +287,31 @@ async fn a_real_answer_is_not_lost_when_its_repetition_is_held_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_whose_body_was_drained_does_not_claim_to_be_whole() {
+    let server = tower::service_fn(|_: Request<tower_didit::body::ReplayBody<Body>>| async {
+        let response = http::Response::builder().status(502).header("content-length", "5");
+        response.body(Body::from("oops!")).map_err(std::io::Error::other)
+    });
+    let limits = Limits::none().with(Scope::methods("generic-get", 1, ["GET"]).unwrap()).unwrap();
+    let didit = stack().limits(limits).deadline(30 * SECOND).build().unwrap().layer(server);
+    let response = didit.oneshot(get("/v3/sessions/")).await.unwrap();
+    assert_eq!(response.status(), 502);
+    assert!(!response.headers().contains_key("content-length"));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn repetitions_that_find_no_connection_do_not_hide_an_attempt_that_was_sent() {
+    let refused = [Answer::ConnectionRefused; 4];
+    let probe = ReadinessProbe::new([Answer::Reset].into_iter().chain(refused));
+    let didit = stack().build().unwrap().layer(probe.clone());
+    let error = didit.oneshot(create_session(Some("user"), "one")).await.unwrap_err();
+    assert_eq!(probe.calls(), 5);
+    assert_eq!(tower_didit::outcome::of_error(&error), Outcome::Ambiguous);
+    assert_eq!(error.report().and_then(CallReport::outcome), Some(Outcome::Ambiguous));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stack_inside_the_client_of_another_keeps_to_itself() {
     // The outer client fetches a token through a stack of its own before each request.
     let token = stack().build().unwrap().layer(ReadinessProbe::new([Answer::Status(503, None); 2]));

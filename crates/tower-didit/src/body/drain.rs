@@ -32,6 +32,11 @@ impl<B> Drain<B> {
         Self { body, left: Self::BYTES }
     }
 
+    /// Whether any of it was read.
+    pub(crate) fn has_read(&self) -> bool {
+        self.left < Self::BYTES
+    }
+
     /// The body: untouched, at its end, or what is left of it.
     pub(crate) fn into_inner(self) -> B {
         self.body

@@ -104,16 +104,17 @@ impl CircuitBreakerHandle {
     /// Calls back at every change, in order, outside of every lock. A callback may use the handle; one that panics harms
     /// nobody but itself. It stays for as long as the layer does.
     pub fn on_change(&self, listener: impl Fn(&StateChange) + Send + Sync + 'static) {
-        self.circuits.listeners.add(listener);
+        self.circuits.listeners.add(move |change| {
+            listener(change);
+            true
+        });
     }
 
     /// A channel of all changes from now on. It keeps the last 64 for a reader that is late.
     pub fn subscribe(&self) -> broadcast::Receiver<StateChange> {
         let (sender, receiver) = broadcast::channel(64);
-        self.on_change(move |change| {
-            // Nobody listens any more: nothing to tell.
-            let _nobody = sender.send(*change);
-        });
+        // Once nobody listens any more, there is nothing more to tell.
+        self.circuits.listeners.add(move |change| sender.send(*change).is_ok());
         receiver
     }
 

@@ -24,7 +24,8 @@ pub struct StateChange {
     pub to: CircuitState,
 }
 
-type Listener = Arc<dyn Fn(&StateChange) + Send + Sync>;
+/// Returns whether it wants to hear more.
+type Listener = Arc<dyn Fn(&StateChange) -> bool + Send + Sync>;
 
 /// Tells listeners of changes: outside every lock, one change after another, and whatever one of them does.
 #[derive(Default)]
@@ -41,7 +42,7 @@ struct Pending {
 }
 
 impl Listeners {
-    pub(super) fn add(&self, listener: impl Fn(&StateChange) + Send + Sync + 'static) {
+    pub(super) fn add(&self, listener: impl Fn(&StateChange) -> bool + Send + Sync + 'static) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(listener));
     }
 
@@ -70,7 +71,11 @@ impl Listeners {
             let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
             for listener in listeners {
                 // A listener that panics is heard of by the panic hook, and harms nobody else.
-                let _panicked = catch_unwind(AssertUnwindSafe(|| listener(&change)));
+                let wants_more = catch_unwind(AssertUnwindSafe(|| listener(&change))).unwrap_or(true);
+                if !wants_more {
+                    let mut listeners = self.listeners.write().unwrap_or_else(PoisonError::into_inner);
+                    listeners.retain(|known| !Arc::ptr_eq(known, &listener));
+                }
             }
         }
     }

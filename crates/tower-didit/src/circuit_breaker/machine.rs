@@ -535,6 +535,17 @@ mod tests {
             bench.call(Health::Good);
         }
         bench.pass(31 * SECOND).trip();
+        // And by the ratio alone, a hundred good calls a second until the last.
+        let mut bench = Bench::new(TripPolicy::DIDIT.consecutive_failures(1_000).unwrap());
+        for _ in 0..1_000_000 {
+            bench.pass(SECOND / 100).call(Health::Good);
+        }
+        bench.pass(31 * SECOND);
+        for _ in 0..20 {
+            assert_eq!(bench.machine.state(), CircuitState::Closed);
+            bench.call(BAD);
+        }
+        assert!(matches!(bench.machine.state(), CircuitState::Open { .. }));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use didit_api::{Endpoint, EndpointId};
-use http::{HeaderMap, Request, Response, StatusCode, request::Parts, response};
+use http::{HeaderMap, Request, Response, StatusCode, header, request::Parts, response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -113,8 +113,15 @@ impl<RB, E> Last<RB, E> {
         Self { outcome, result }
     }
 
+    /// The result once more. A body that was read for its connection's sake is not whole any more, and the headers do not
+    /// say that it is.
     fn into_result(self) -> Result<Response<RB>, E> {
-        self.result.map(|(parts, drain)| Response::from_parts(parts, drain.into_inner()))
+        self.result.map(|(mut parts, drain)| {
+            if drain.has_read() {
+                parts.headers.remove(header::CONTENT_LENGTH);
+            }
+            Response::from_parts(parts, drain.into_inner())
+        })
     }
 }
 
@@ -131,19 +138,29 @@ impl<RB: Body + Unpin, E> Last<RB, E> {
     }
 }
 
-/// What the caller gets of a call that is not repeated any more: the last real result. That this process held the final
-/// attempt back is no news about the call, least of all that nothing was sent.
+/// What the caller gets of a call that is not repeated any more: the last real result. That the final attempt was held
+/// back in this process, or found no connection, is no news about the call, least of all that nothing was sent.
 fn last_sent<RB, E>(
     result: Result<Response<RB>, E>,
-    is_local: bool,
+    outcome: Outcome,
     last: Option<Last<RB, E>>,
 ) -> Result<Response<RB>, E> {
     match last {
-        Some(last) if is_local => {
+        Some(last) if weight(last.outcome) > weight(outcome) => {
             current::with(|call| call.report.outcome = Some(last.outcome));
             last.into_result()
         }
         _ => result,
+    }
+}
+
+/// How much an outcome says about the call: what was sent more than what was not, and that more than what never left this
+/// process.
+fn weight(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::NotSent(NotSent::Local { .. }) => 0,
+        Outcome::NotSent(NotSent::Transport) => 1,
+        Outcome::Refused { .. } | Outcome::Ambiguous | Outcome::Answered => 2,
     }
 }
 
@@ -228,7 +245,6 @@ where
                 (StateProjection::Attempt { attempt }, repeat) => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
-                    let is_local = matches!(outcome, Outcome::NotSent(NotSent::Local { .. }));
                     current::with(|call| call.attempted(outcome));
                     if outcome == Outcome::Answered {
                         if let Some(budget) = &this.shared.budget {
@@ -263,7 +279,7 @@ where
                     let (outcome, endpoint) = (outcome.name(), endpoint.map(Endpoint::name));
                     let Some(Repetition { wait, at, taken }) = decision else {
                         tracing::info!(attempt, outcome, endpoint, "attempt failed, not repeated");
-                        return Poll::Ready(last_sent(result, is_local, this.last.take()));
+                        return Poll::Ready(last_sent(result, seen.outcome, this.last.take()));
                     };
                     if seen.outcome == Outcome::Ambiguous {
                         current::with(|call| {
@@ -275,10 +291,12 @@ where
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;
-                    if !is_local {
+                    let outweighs = |last: &Last<_, _>| weight(seen.outcome) >= weight(last.outcome);
+                    let is_news = this.last.as_ref().is_none_or(outweighs);
+                    if is_news {
                         *this.last = Some(Last::new(seen.outcome, result));
                     }
-                    let draining = !is_local && this.last.as_ref().is_some_and(Last::is_worth_draining);
+                    let draining = is_news && this.last.as_ref().is_some_and(Last::is_worth_draining);
                     let until = if draining { at.min(now + Drain::<RB>::TIME) } else { at };
                     this.state.set(State::Wait { sleep: sleep_until(until), at, wait, draining });
                 }
@@ -297,7 +315,8 @@ where
                 }
                 (StateProjection::Ready, Some(repeat)) => {
                     if let Err(error) = ready!(repeat.service.poll_ready(cx)) {
-                        return Poll::Ready(Err(error));
+                        let outcome = this.shared.classifier.error(&error);
+                        return Poll::Ready(last_sent(Err(error), outcome, this.last.take()));
                     }
                     *this.attempts += 1;
                     current::with(|call| call.report.attempts += 1);

@@ -14,7 +14,9 @@
 //!
 //! # What a caller sees
 //!
-//! The last real response or error, as it came. A wait that the deadline or
+//! The last real response or error, as it came: what was sent counts more than a repetition that found no connection or was
+//! held back in this process. Only then can a response come out whose body was drained before the repetition; it is empty,
+//! and its `Content-Length` is gone. A wait that the deadline or
 //! [`longest_wait`](RetryBuilder::longest_wait) has no room for is not begun: the response is handed out at once, with
 //! its `Retry-After` for whoever can wait. How often the call was sent stands in the
 //! [`CallReport`](crate::call::CallReport), and so does it if a repetition was refused because an earlier attempt had
