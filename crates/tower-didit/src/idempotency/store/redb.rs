@@ -11,7 +11,7 @@ use std::{
 };
 
 use redb::{Database, Durability, ReadableTable, Table, TableDefinition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
 use crate::idempotency::HashSecret;
@@ -28,9 +28,10 @@ use crate::idempotency::HashSecret;
 ///
 /// The file is a [redb] database: copy-on-write B-trees, whose commits are on the disk (`fsync`) when they return, and of
 /// which the last good one is found after a crash. One thread of the store's own writes, so that no thread of the runtime
-/// ever waits for the disk; whatever has queued up meanwhile shares a commit. The queue is
-/// [bounded](Self::QUEUE), and calls wait for a place in it. Every write is durable, the outcome's too: without it an
-/// answered call would have to be looked up after a crash, and not every call can be.
+/// ever waits for the disk; whatever has queued up meanwhile shares a commit. [So many](Self::QUEUE) claims may queue,
+/// and further calls wait for a place; an outcome never does, and there are no more of them than calls that were sent.
+/// Every write is durable, the outcome's too: without it an answered call would have to be looked up after a crash, and
+/// not every call can be.
 ///
 /// # Who may read the file
 ///
@@ -63,7 +64,10 @@ struct Shared {
     path: PathBuf,
     secret: HashSecret,
     orphans: usize,
-    orders: mpsc::Sender<Order>,
+    // NOTE: one lane for everything, so that what is asked first is done first. Only claims need a place in it: a
+    // settlement that had to wait for one would be lost with a caller who goes away meanwhile.
+    orders: mpsc::UnboundedSender<Order>,
+    places: Arc<Semaphore>,
     stop: Arc<AtomicBool>,
     // `None` once it has been waited for.
     writer: Option<JoinHandle<()>>,
@@ -116,6 +120,7 @@ enum Order {
         claim: Claim,
         now: Timestamp,
         reply: oneshot::Sender<Result<Begun, StoreError>>,
+        place: OwnedSemaphorePermit,
     },
     Settle {
         key: Key,
@@ -124,14 +129,31 @@ enum Order {
         now: Timestamp,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    Undo(Undo),
     // Only wakes the writer up, to see that it is to stop.
     Stop,
+}
+
+/// A granted claim that nobody came for.
+struct Undo {
+    key: Key,
+    epoch: Epoch,
+    settlement: Settlement,
+    now: Timestamp,
+}
+
+/// What a claim will come to; dropped before that was read, the claim is taken back.
+struct Claiming {
+    key: Key,
+    now: Timestamp,
+    replied: oneshot::Receiver<Result<Begun, StoreError>>,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 // ===== impl RedbStore =====
 
 impl RedbStore {
-    /// How many orders wait for the disk before calls wait for a place: four commits' worth.
+    /// How many claims wait for the disk before calls wait for a place: four commits' worth.
     pub const QUEUE: usize = 1_024;
 
     /// Opens a file, or makes it with a new secret, which is kept in it. Records are kept for [`Retention::DEFAULT`].
@@ -183,27 +205,50 @@ impl Store for RedbStore {
 
     fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
         let (reply, replied) = oneshot::channel();
-        self.order(Order::Begin { key, claim, now, reply }, replied)
+        let orders = self.shared.orders.clone();
+        let places = Arc::clone(&self.shared.places);
+        let mut claiming = Claiming { key, now, replied, orders };
+        Box::pin(async move {
+            let place = places.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+            let order = Order::Begin { key, claim, now, reply, place };
+            claiming.orders.send(order).map_err(|_| StoreError::Closed)?;
+            (&mut claiming.replied).await.map_err(|_| StoreError::Closed)?
+        })
     }
 
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
         let (reply, replied) = oneshot::channel();
-        self.order(Order::Settle { key, epoch, settlement, now, reply }, replied)
+        let orders = self.shared.orders.clone();
+        Box::pin(async move {
+            let order = Order::Settle { key, epoch, settlement, now, reply };
+            orders.send(order).map_err(|_| StoreError::Closed)?;
+            replied.await.map_err(|_| StoreError::Closed)?
+        })
     }
 }
 
-impl RedbStore {
-    fn order<T: Send + 'static>(
-        &self,
-        order: Order,
-        replied: oneshot::Receiver<Result<T, StoreError>>,
-    ) -> StoreFuture<T> {
-        let orders = self.shared.orders.clone();
-        Box::pin(async move {
-            orders.send(order).await.map_err(|_| StoreError::Closed)?;
-            drop(orders);
-            replied.await.map_err(|_| StoreError::Closed)?
-        })
+impl Undo {
+    /// What takes a claim back; `None` if none was granted.
+    fn of(key: Key, begun: &Begun, now: Timestamp) -> Option<Self> {
+        let (epoch, settlement) = match begun {
+            Begun::Lead { epoch } => (*epoch, Settlement::Forget),
+            Begun::Reconcile { epoch, .. } => (*epoch, Settlement::Unknown),
+            Begun::Busy { .. } | Begun::Done(_) | Begun::Conflict => return None,
+        };
+        Some(Self { key, epoch, settlement, now })
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        // From here on the writer is told that nobody is there; what it said before is here.
+        self.replied.close();
+        if let Ok(Ok(begun)) = self.replied.try_recv()
+            && let Some(undo) = Undo::of(self.key, &begun, self.now)
+        {
+            // A store that is closed gives it to whoever opens the file next, to look up.
+            let _ = self.orders.send(Order::Undo(undo));
+        }
     }
 }
 
@@ -211,8 +256,7 @@ impl RedbStore {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // If the queue is full, the writer is awake anyway.
-        let _ = self.orders.try_send(Order::Stop);
+        let _ = self.orders.send(Order::Stop);
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
@@ -227,14 +271,15 @@ fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Resu
     let Some((secret, epoch, orphans)) = prepare(&database, secret, &retention).map_err(failed)? else {
         return Err(OpenError::Secret { path });
     };
-    let (orders, queue) = mpsc::channel(RedbStore::QUEUE);
+    let (orders, queue) = mpsc::unbounded_channel();
+    let places = Arc::new(Semaphore::new(RedbStore::QUEUE));
     let stop = Arc::new(AtomicBool::new(false));
     let writer = Writer { database, retention, epoch, queue, stop: Arc::clone(&stop), undo: Vec::new() };
     let writer = thread::Builder::new()
         .name("idempotency-store".to_owned())
         .spawn(move || writer.run())
         .map_err(|error| OpenError::Database { path: path.clone(), error: StoreError::Database(Arc::new(error)) })?;
-    let shared = Shared { path, secret, orphans, orders, stop, writer: Some(writer) };
+    let shared = Shared { path, secret, orphans, orders, places, stop, writer: Some(writer) };
     Ok(RedbStore { shared: Arc::new(shared) })
 }
 
@@ -299,10 +344,10 @@ struct Writer {
     database: Database,
     retention: Retention,
     epoch: u64,
-    queue: mpsc::Receiver<Order>,
+    queue: mpsc::UnboundedReceiver<Order>,
     stop: Arc<AtomicBool>,
-    // Granted claims whose claimants had gone when they were told: taken back with the next batch.
-    undo: Vec<(Key, Epoch, Settlement, Timestamp)>,
+    // Granted claims whose claimants have gone: taken back with the next batch.
+    undo: Vec<Undo>,
 }
 
 /// A reply that waits for the commit.
@@ -323,11 +368,10 @@ impl Writer {
     fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(first) = self.next() {
-            batch.push(first);
-            while batch.len() < BATCH
-                && let Ok(order) = self.queue.try_recv()
-            {
-                batch.push(order);
+            self.sort(first, &mut batch);
+            for _ in 1..BATCH {
+                let Ok(order) = self.queue.try_recv() else { break };
+                self.sort(order, &mut batch);
             }
             let replies = self.write(&mut batch);
             self.reply(replies);
@@ -335,6 +379,13 @@ impl Writer {
             if !self.undo.is_empty() {
                 let _ = self.write(&mut batch);
             }
+        }
+    }
+
+    fn sort(&mut self, order: Order, batch: &mut Vec<Order>) {
+        match order {
+            Order::Undo(undo) => self.undo.push(undo),
+            order => batch.push(order),
         }
     }
 
@@ -357,40 +408,40 @@ impl Writer {
             for reply in &mut replies {
                 reply.fail(&error);
             }
+            // Still to be done, by the next batch.
+            self.undo = undo;
         }
         // Orders that were not reached are dropped, which their senders read as a store that is closed.
         batch.clear();
         replies
     }
 
-    fn transact(
-        &mut self,
-        batch: &mut Vec<Order>,
-        undo: &[(Key, Epoch, Settlement, Timestamp)],
-        replies: &mut Vec<Reply>,
-    ) -> Result<(), StoreError> {
+    fn transact(&mut self, batch: &mut Vec<Order>, undo: &[Undo], replies: &mut Vec<Reply>) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write().map_err(database_failed)?;
         // On the disk when the commit returns: an intent that a crash could take back would be none.
         transaction.set_durability(Durability::Immediate).map_err(database_failed)?;
         let changed = {
             let mut tables = Tables::open(&transaction, &self.retention)?;
-            for (key, epoch, settlement, now) in undo {
+            for Undo { key, epoch, settlement, now } in undo {
                 // Fenced means that there is nothing left to take back.
-                let _fenced = tables.settle(*key, *epoch, settlement.clone(), *now)?;
+                let _ = alone(tables.settle(*key, *epoch, settlement.clone(), *now))?;
             }
             for order in batch.drain(..) {
                 match order {
                     // Whoever wanted it has gone.
                     Order::Begin { reply, .. } if reply.is_closed() => {}
-                    Order::Begin { key, claim, now, reply } => {
+                    Order::Begin { key, claim, now, reply, place } => {
+                        drop(place);
                         self.epoch += 1;
-                        let result = Ok(tables.begin(key, &claim, Epoch(self.epoch), now)?);
+                        let result = alone(tables.begin(key, &claim, Epoch(self.epoch), now))?;
                         replies.push(Reply::Begin { key, now, reply, result });
                     }
                     Order::Settle { key, epoch, settlement, now, reply } => {
-                        let result = tables.settle(key, epoch, settlement, now)?;
+                        let result = alone(tables.settle(key, epoch, settlement, now))?;
                         replies.push(Reply::Settle { reply, result });
                     }
+                    // Sorted out before.
+                    Order::Undo(_) => {}
                     Order::Stop => {}
                 }
             }
@@ -411,19 +462,21 @@ impl Writer {
             match reply {
                 Reply::Settle { reply, result } => drop(reply.send(result)),
                 Reply::Begin { key, now, reply, result } => {
-                    let taken_back = match &result {
-                        Ok(Begun::Lead { epoch }) => Some((*epoch, Settlement::Forget)),
-                        Ok(Begun::Reconcile { epoch, .. }) => Some((*epoch, Settlement::Unknown)),
-                        _ => None,
-                    };
-                    if reply.send(result).is_err()
-                        && let Some((epoch, settlement)) = taken_back
-                    {
-                        self.undo.push((key, epoch, settlement, now));
+                    let undo = result.as_ref().ok().and_then(|begun| Undo::of(key, begun, now));
+                    if reply.send(result).is_err() {
+                        self.undo.extend(undo);
                     }
                 }
             }
         }
+    }
+}
+
+/// Keeps what concerns one order, and changed nothing, from failing all that share its commit.
+fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match result {
+        Err(error) if !matches!(error, StoreError::Fenced | StoreError::Unreadable(_)) => Err(error),
+        result => Ok(result),
     }
 }
 
@@ -483,19 +536,10 @@ impl<'t> Tables<'t> {
         Ok(claimed.begun)
     }
 
-    /// The inner result is what the one who settles is told; the outer one is the database's.
-    fn settle(
-        &mut self,
-        key: Key,
-        epoch: Epoch,
-        settlement: Settlement,
-        now: Timestamp,
-    ) -> Result<Result<(), StoreError>, StoreError> {
+    fn settle(&mut self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let current = self.get(&key)?;
-        match Record::settle(current.as_ref(), epoch, settlement, now) {
-            Ok(record) => self.put(key, record.as_ref()).map(Ok),
-            Err(fenced) => Ok(Err(fenced.into())),
-        }
+        let record = Record::settle(current.as_ref(), epoch, settlement, now)?;
+        self.put(key, record.as_ref())
     }
 
     /// Throws away some of what has expired.
@@ -610,16 +654,47 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             drop(claim);
-            // Whoever comes next leads, at once or as soon as it is taken back.
-            let epoch = loop {
-                match begin(&store, 1, 1).await {
-                    Begun::Lead { epoch } => break epoch,
-                    Begun::Busy { .. } => tokio::task::yield_now().await,
-                    other => panic!("{other:?}"),
-                }
-            };
+            // Whoever comes next leads at once: the writer takes it back before it reads on.
+            let epoch = lead(&store, 1, 1).await;
             store.settle([1; 32], epoch, Settlement::Forget, at(2)).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_fails_its_own_order_only() {
+        let file = File::new("unreadable");
+        let database = Database::create(&file.0).unwrap();
+        let retention = Retention::DEFAULT;
+        let (_, epoch, _) = prepare(&database, None, &retention).unwrap().unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(RECORDS).unwrap().insert(&[2; 32], [0xff].as_slice()).unwrap();
+        transaction.commit().unwrap();
+        let (orders, queue) = mpsc::unbounded_channel();
+        let mut writer = Writer { database, retention, epoch, queue, stop: Arc::default(), undo: Vec::new() };
+        let places = Arc::new(Semaphore::new(3));
+        let mut replies = Vec::new();
+        for key in 1..=3 {
+            let (reply, replied) = oneshot::channel();
+            let place = Arc::clone(&places).try_acquire_owned().unwrap();
+            let _ = orders.send(Order::Begin { key: [key; 32], claim: CLAIM, now: at(0), reply, place });
+            replies.push(replied);
+        }
+        drop(orders);
+        let thread = thread::spawn(move || {
+            // One batch of the three.
+            let mut batch: Vec<_> = std::iter::from_fn(|| writer.queue.try_recv().ok()).collect();
+            let told = writer.write(&mut batch);
+            writer.reply(told);
+        });
+        let mut told = Vec::new();
+        for reply in replies {
+            told.push(reply.await.unwrap());
+        }
+        thread.join().unwrap();
+        assert!(
+            matches!(&told[..], [Ok(Begun::Lead { .. }), Err(StoreError::Unreadable(_)), Ok(Begun::Lead { .. })]),
+            "{told:?}"
+        );
     }
 
     #[tokio::test]

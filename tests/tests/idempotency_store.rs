@@ -1,0 +1,127 @@
+//! What becomes of a call's place in a store in a file when its caller goes away; in real time, as a disk is.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::{
+    future::poll_fn,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tests::{Body, to};
+use tokio_test::task;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_didit::{
+    call::CallOptions,
+    idempotency::{
+        IdempotencyLayer, Refused,
+        store::{Begun, Claim, Key, RedbStore, Settlement, Store, StoreFuture, Timestamp},
+        stored::Error,
+    },
+};
+
+/// Long enough that nothing here ends by itself.
+const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(3_600) };
+
+/// A file that is gone after the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("tower-didit-store-{}-{name}.redb", std::process::id())))
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000_000 + millis)
+}
+
+fn key(number: usize) -> Key {
+    let mut key = [9; 32];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+fn face_match() -> Request<Body> {
+    let mut request = to(Method::POST, "/v3/face-match/");
+    request.extensions_mut().insert(CallOptions::new().operation_id("a".parse().unwrap()));
+    request.headers_mut().insert("x-api-key", HeaderValue::from_static("key"));
+    request
+}
+
+#[tokio::test]
+async fn a_claim_granted_to_a_caller_who_goes_away_unread_is_free_at_once() {
+    let file = File::new("unread");
+    let store = RedbStore::open(&file.0).await.unwrap();
+    let mut unread = task::spawn(store.begin(key(1), CLAIM, at(0)));
+    assert!(unread.poll().is_pending());
+    // The store replies in order, so the first one's reply is there too by now.
+    store.begin(key(2), CLAIM, at(0)).await.unwrap();
+    drop(unread);
+    let next = store.begin(key(1), CLAIM, at(1)).await.unwrap();
+    assert!(matches!(next, Begun::Lead { .. }), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_doubtful_claim_granted_to_a_caller_who_goes_away_unread_stays_doubtful() {
+    let file = File::new("doubtful");
+    let store = RedbStore::open(&file.0).await.unwrap();
+    let Begun::Lead { epoch } = store.begin(key(1), CLAIM, at(0)).await.unwrap() else { panic!("taken") };
+    store.settle(key(1), epoch, Settlement::Unknown, at(1)).await.unwrap();
+    let mut unread = task::spawn(store.begin(key(1), CLAIM, at(2)));
+    assert!(unread.poll().is_pending());
+    store.begin(key(2), CLAIM, at(2)).await.unwrap();
+    drop(unread);
+    let next = store.begin(key(1), CLAIM, at(3)).await.unwrap();
+    assert!(matches!(next, Begun::Reconcile { since, .. } if since == at(0)), "{next:?}");
+}
+
+#[tokio::test]
+async fn an_answered_call_is_not_sent_again_though_its_caller_left_while_the_store_was_full() {
+    let file = File::new("full");
+    let store = RedbStore::open(&file.0).await.unwrap();
+    let sent = Arc::new(AtomicU32::new(0));
+    let claims: Arc<Mutex<Vec<task::Spawn<StoreFuture<Begun>>>>> = Arc::default();
+    let inner = service_fn({
+        let (store, sent, claims) = (store.clone(), Arc::clone(&sent), Arc::clone(&claims));
+        move |_: Request<Body>| {
+            // Other calls' claims take every place, and more wait for one.
+            if sent.fetch_add(1, Ordering::SeqCst) == 0 {
+                let queued = (0..6 * RedbStore::QUEUE).map(|number| {
+                    let mut claim = task::spawn(store.begin(key(number), CLAIM, at(0)));
+                    let _ = claim.poll();
+                    claim
+                });
+                claims.lock().unwrap().extend(queued);
+            }
+            std::future::ready(Ok::<_, io::Error>(Response::builder().status(201).body(Body::from("{}")).unwrap()))
+        }
+    });
+    let service = IdempotencyLayer::new().store(store.clone()).layer(inner);
+    let mut call = Box::pin(service.clone().oneshot(face_match()));
+    poll_fn(|cx| {
+        let answered = call.as_mut().poll(cx).is_ready();
+        assert!(!answered, "nothing left to go away from");
+        if sent.load(Ordering::SeqCst) == 0 { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    drop(call);
+    let claims = std::mem::take(&mut *claims.lock().unwrap());
+    drop(claims);
+    let again = service.oneshot(face_match()).await;
+    assert!(matches!(&again, Err(Error::Layer(Refused::AlreadyDone { status: StatusCode::CREATED, .. }))), "{again:?}");
+    assert_eq!(sent.load(Ordering::SeqCst), 1);
+}
