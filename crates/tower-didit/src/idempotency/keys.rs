@@ -25,10 +25,23 @@ impl Default for Keys {
 }
 
 impl Keys {
+    /// The key that the request carries already; `None` if it carries none, or something that is no key.
+    pub(super) fn own<B>(&self, request: &Request<B>) -> Option<IdempotencyKey> {
+        IdempotencyKey::try_from(request.headers().get(&self.header)?.clone()).ok()
+    }
+
     /// Puts the key into the request, unless it carries one; returns the key in use.
+    ///
+    /// A header that is no key (empty, too long, not ASCII) gives way to what else the caller has named the call by: with
+    /// it in the way, nothing would protect a call whose caller asked for it twice. Where there is nothing else it
+    /// stays as it is, and the call has no key.
     pub(super) fn stamp<B: 'static>(&self, request: &mut Request<B>) -> Option<IdempotencyKey> {
-        if let Some(own) = request.headers().get(&self.header) {
-            return IdempotencyKey::try_from(own.clone()).ok();
+        if let Some(own) = self.own(request) {
+            return Some(own);
+        }
+        let is_odd = request.headers().contains_key(&self.header);
+        if is_odd {
+            tracing::warn!(header = %self.header, "the request's own idempotency key cannot be used as one");
         }
         let options = request.extensions().get::<CallOptions>();
         let key = match options.and_then(|options| options.idempotency_key.clone()) {
@@ -36,6 +49,7 @@ impl Keys {
             None if matches!(*request.method(), Method::POST | Method::PATCH) => {
                 match options.and_then(|options| options.operation_id.as_ref()) {
                     Some(operation) => self.derive(operation, request),
+                    None if is_odd => return None,
                     None => IdempotencyKey::trusted(ids::new_id(&self.random)),
                 }
             }
@@ -135,6 +149,26 @@ mod tests {
         let options = CallOptions::new().operation_id("order-7".parse().unwrap()).idempotency_key("k".parse().unwrap());
         named.extensions_mut().insert(options);
         assert_eq!(key(&Keys::default(), named).unwrap(), "k");
+    }
+
+    #[test]
+    fn a_header_that_is_no_key_gives_way_to_what_else_names_the_call() {
+        let own_key = CallOptions::new().idempotency_key("k".parse().unwrap());
+        for odd in ["", &"x".repeat(300), "\u{e9}"] {
+            let with_odd = |mut request: Request<Full<Bytes>>| {
+                request.headers_mut().insert(HEADER, HeaderValue::from_bytes(odd.as_bytes()).unwrap());
+                request
+            };
+            let keys = Keys::default();
+            let operation = || request(Some("order-7"), "{}");
+            assert_eq!(key(&keys, with_odd(operation())), key(&keys, operation()));
+            let mut named = with_odd(operation());
+            named.extensions_mut().insert(own_key.clone());
+            assert_eq!(key(&keys, named).unwrap(), "k");
+            let mut unnamed = with_odd(request(None, "{}"));
+            assert_eq!(keys.stamp(&mut unnamed), None);
+            assert_eq!(unnamed.headers()[HEADER].as_bytes(), odd.as_bytes(), "it is the caller's");
+        }
     }
 
     #[test]

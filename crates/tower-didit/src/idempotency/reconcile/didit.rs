@@ -90,7 +90,8 @@ impl DiditReconcile {
     pub const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
     /// Waits 2 s, then asks up to 3 times, 2 s apart: 6 s until something counts as absent. Reads at Didit are answered
-    /// within a second, and a session whose connection broke was made by then or is being made.
+    /// within a second, and a session whose connection broke is made by then. One that is made later still is missed, and
+    /// made [twice](super#how-far-absent-goes).
     pub fn new() -> Self {
         let wait = Duration::from_secs(2);
         Self { routes: Routes::didit(), settle: wait, polls: 3, interval: wait }

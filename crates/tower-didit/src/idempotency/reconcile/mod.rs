@@ -16,6 +16,15 @@
 //! | [`Harmless`](Verdict::Harmless) | sends a call that was found in doubt; one that ended in doubt is left to the next |
 //! | [`Undecided`](Verdict::Undecided) | sends nothing: hands out the last real result, or refuses |
 //!
+//! # How far "absent" goes
+//!
+//! [`Absent`](Verdict::Absent) proves that nothing was done only as far as what was sent before has settled by the time of
+//! the last look. A server that goes on working on a request whose connection is gone, and is done with it later than
+//! that, has done it twice: once late, once for the call that was sent again. For [`DiditReconcile`] the time is its
+//! [settle time and its polls](DiditReconcile::timing), 6 s by [default](DiditReconcile::new): Didit says neither how long
+//! a commit may take nor how far its list lags, its reads and creations are answered within a second or so, and somebody
+//! is waiting for the call. Whoever would rather wait than have a second session sets more.
+//!
 //! # Example
 //!
 //! [`DiditReconcile`] is the one for Didit. Another API brings its own:
@@ -45,7 +54,8 @@
 //! ```
 //!
 //! The look-ups go through everything below the layer: they are paced, timed and
-//! repeated like any other call.
+//! repeated like any other call. Each ends after 30 s, its body included, however much time the layers below give it;
+//! one that has not come to an answer by then [failed](LookupFailed).
 
 mod created_at;
 mod didit;
@@ -98,7 +108,7 @@ impl fmt::Debug for Doubt {
 pub enum Verdict {
     /// It was done, and this came of it.
     Found(Found),
-    /// It was not done.
+    /// It was not done; see [how far that goes](self#how-far-absent-goes).
     Absent,
     /// It may have been done, and doing it again has no further effect.
     Harmless,
@@ -169,7 +179,7 @@ pub trait Lookup: Send {
     ///
     /// # Errors
     ///
-    /// [`LookupFailed`] if there is no response, or its body is broken or larger than 1 MiB.
+    /// [`LookupFailed`] if there is no response within 30 s, or its body is broken, too slow or larger than 1 MiB.
     fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>>;
 }
 

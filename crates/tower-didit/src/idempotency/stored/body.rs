@@ -11,6 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, timeout_at};
 
 pin_project! {
     /// The response body of [`StoredIdempotency`](super::StoredIdempotency): the server's own, or one that was kept.
@@ -47,16 +48,20 @@ pub(super) struct Read<B: Body> {
     pub(super) body: AnswerBody<B>,
     /// All of its data, if it came whole.
     pub(super) whole: Option<Bytes>,
-    /// Whether it broke off.
+    /// Whether it broke off, or did not come in time: then the rest is still to be read by whoever gets it.
     pub(super) broken: bool,
 }
 
-/// Reads a body up to [`AnswerBody::KEPT_AT_MOST`].
-pub(super) async fn read<B: Body + Unpin>(mut rest: B) -> Read<B> {
+/// Reads a body up to [`AnswerBody::KEPT_AT_MOST`], for as long as until `by`.
+pub(super) async fn read<B: Body + Unpin>(mut rest: B, by: Instant) -> Read<B> {
     let mut data = BytesMut::new();
     let mut trailers = None;
     loop {
-        match rest.frame().await {
+        let Ok(frame) = timeout_at(by, rest.frame()).await else {
+            let body = AnswerBody { rest: Some(rest), trailers, ..AnswerBody::whole(data.freeze()) };
+            return Read { body, whole: None, broken: true };
+        };
+        match frame {
             None => {
                 let data = data.freeze();
                 let body = AnswerBody { trailers, ..AnswerBody::whole(data.clone()) };
@@ -154,6 +159,39 @@ mod tests {
         Pieces(sizes.iter().map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; *size])))).collect())
     }
 
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(1)
+    }
+
+    /// Sends `first`, and nothing more for a minute.
+    struct Slow {
+        first: Option<Bytes>,
+        rest: Pin<Box<tokio::time::Sleep>>,
+    }
+
+    impl Body for Slow {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+            match self.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => self.rest.as_mut().poll(cx).map(|()| None),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_broken_and_what_comes_of_it_is_still_handed_out() {
+        let start = Instant::now();
+        let rest = Box::pin(tokio::time::sleep(std::time::Duration::from_secs(60)));
+        let read = read(Slow { first: Some(Bytes::from_static(b"xxx")), rest }, soon()).await;
+        assert_eq!(start.elapsed(), std::time::Duration::from_secs(1));
+        assert!(read.broken && read.whole.is_none());
+        assert_eq!(read.body.collect().await.unwrap().to_bytes(), "xxx");
+        assert_eq!(start.elapsed(), std::time::Duration::from_secs(60));
+    }
+
     #[tokio::test]
     async fn a_body_comes_out_whole_with_its_trailers_however_long_it_is() {
         for sizes in [&[][..], &[3, 4], &[70_000], &[40_000, 40_000, 40_000]] {
@@ -161,7 +199,7 @@ mod tests {
             let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
             body.0.push_back(Ok(Frame::trailers(trailers.clone())));
             let length: usize = sizes.iter().sum();
-            let read = read(body).await;
+            let read = read(body, soon()).await;
             assert_eq!(read.whole.map(|whole| whole.len()), (length <= 65_536).then_some(length));
             let collected = read.body.collect().await.unwrap();
             assert_eq!(collected.trailers(), Some(&trailers));
@@ -173,7 +211,7 @@ mod tests {
     async fn a_body_that_breaks_off_gives_what_came_and_then_its_error() {
         let mut body = pieces(&[3]);
         body.0.push_back(Err(io::Error::other("torn")));
-        let read = read(body).await;
+        let read = read(body, soon()).await;
         assert!(read.broken && read.whole.is_none());
         let mut body = read.body;
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "xxx");

@@ -1,11 +1,12 @@
 //! Look-ups through the service that the call itself goes through.
 
-use std::{future::poll_fn, marker::PhantomData, pin::pin};
+use std::{future::poll_fn, marker::PhantomData, pin::pin, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, Uri, header, uri};
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 use tower::Service;
 
 use crate::{
@@ -15,6 +16,10 @@ use crate::{
 
 /// The longest answer that is read: 1 MiB, many times a full page of sessions.
 const LONGEST: usize = 1024 * 1024;
+
+/// The longest that one look-up takes, its repetitions, its wait for quota and its body included: 30 s. Reads at Didit are
+/// answered within a second; whoever waits behind the call in doubt must not wait for a server that says nothing.
+const LOOKUP_TIME: Duration = Duration::from_secs(30);
 
 /// Sends look-ups to the inner service.
 pub(super) struct Lookups<S, B> {
@@ -84,7 +89,7 @@ where
     fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>> {
         Box::pin(async move {
             let request = self.request(target).ok_or(LookupFailed)?;
-            self.send(request).await
+            timeout(LOOKUP_TIME, self.send(request)).await.map_err(|_elapsed| LookupFailed)?
         })
     }
 }

@@ -21,8 +21,9 @@
 //! A success, with its whole body read: its id is what a later call needs. A rejection (3xx, 4xx) did nothing, and the
 //! next call may find its reason gone (no credits, a wrong key), so it goes to those who waited for it and is then
 //! forgotten, like an attempt that was never sent. A 429 or 503 of a server that did nothing keeps the key, and is never
-//! given to another call. Everything else (5xx, a timeout, a broken connection, a success whose body breaks off) is in
+//! given to another call. Everything else (5xx, a timeout, a broken connection, a success whose body breaks off or stalls) is in
 //! doubt, and so is any call of which the [retry layer](crate::retry) made an attempt that was: it is looked up at once.
+//! Unless the server says that it [has it already](crate::outcome::repeated): then an earlier attempt did it, and it is done.
 //!
 //! # Why an error and not an empty answer
 //!
@@ -34,8 +35,9 @@
 //! # Time
 //!
 //! The layer stands above the [deadline](crate::deadline), so that a leader's time does not run out for those who wait
-//! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). A look-up has
-//! time of its own, on top of the call's.
+//! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). Look-ups have time of
+//! their own, on top of the call's: 30 s each. The store is asked within the call's time, and so is the body of an answer
+//! read, for 30 s at most: a success whose body stalls is in doubt like one whose body breaks off.
 //!
 //! # Bounds
 //!

@@ -33,7 +33,7 @@ impl Named {
         if shared.operation_as_vendor_data {
             fill_vendor_data(shared, request);
         }
-        let own_header = request.headers().contains_key(&shared.keys.header);
+        let own_header = shared.keys.own(request).is_some();
         let options = request.extensions().get::<CallOptions>();
         let own_key = own_header || options.is_some_and(|options| options.idempotency_key.is_some());
         let operation_id = options.and_then(|options| options.operation_id.clone());

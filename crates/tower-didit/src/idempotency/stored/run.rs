@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use didit_api::{Endpoint, RetryClass};
 use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -17,9 +18,9 @@ use crate::{
     idempotency::{
         payload,
         reconcile::{Doubt, Found, Verdict},
-        store::{Answer, Begun, Claim, Settlement, Timestamp},
+        store::{Answer, Begun, Claim, Settlement, StoreError, Timestamp},
     },
-    outcome::{Classify, DiditClassifier, Outcome},
+    outcome::{Classify, DiditClassifier, Outcome, repeated},
 };
 
 /// The first wait for a leader in another process; each further one is twice as long.
@@ -27,6 +28,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest wait for a leader in another process, before the store is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest that the body of an answer is waited for: 30 s, within the time of the call. Answers that make something are
+/// some hundred bytes, and come with their headers; a connection that brings no more of one for so long is as good as
+/// broken, and those who wait for the answer have waited long enough.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// What a lease has beyond the deadline of its call: time for a look-up.
 const LEASE_BEYOND_DEADLINE: Duration = Duration::from_secs(60);
@@ -54,6 +60,8 @@ struct Came<RB: Body, E> {
     outcome: Outcome,
     /// The body of an answer that may be shared, if all of it came.
     whole: Option<Bytes>,
+    /// Whether the answer says that an earlier attempt worked.
+    done_before: bool,
 }
 
 impl<S> Run<S> {
@@ -116,7 +124,10 @@ impl<S> Run<S> {
         let Self { shared, named, deadline, .. } = &*self;
         let total = deadline.unwrap_or(shared.total);
         let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
-        let give_up = Instant::now() + wait;
+        let start = Instant::now();
+        let give_up = start + wait;
+        // NOTE: not `give_up` alone: whoever does not want to wait for other calls still has time to ask the store.
+        let ask_until = give_up.max(start + total.min(StoredIdempotencyLayer::MAX));
         let seat = shared.flights.join(named.key, named.fingerprint)?;
         let turn = timeout_at(give_up, seat.turn()).await.map_err(|_elapsed| Refused::still_running(wait))?;
         if let Some(left) = turn.answer() {
@@ -130,7 +141,9 @@ impl<S> Run<S> {
         let mut pause = FIRST_PAUSE;
         loop {
             let now = shared.clock.now();
-            match shared.store.begin(named.key, claim, now).await.map_err(Refused::store)? {
+            let begun = timeout_at(ask_until, shared.store.begin(named.key, claim, now)).await;
+            let begun = begun.map_err(|elapsed| StoreError::Database(Arc::new(elapsed))).flatten();
+            match begun.map_err(Refused::store)? {
                 Begun::Lead { epoch } => return Ok(Place::Lead { lead: lead(epoch, false, turn), since: now }),
                 Begun::Reconcile { epoch, since } => return Ok(Place::Lead { lead: lead(epoch, true, turn), since }),
                 Begun::Done(answer) => return replayed(answer).map(Place::Answered),
@@ -149,6 +162,8 @@ impl<S> Run<S> {
         RB: Body + Unpin,
     {
         poll_fn(|cx| self.inner.poll_ready(cx)).await.map_err(Error::Inner)?;
+        let sent = Instant::now();
+        let (method, class) = (request.method().clone(), self.class(&request));
         let doubted_before = std::mem::replace(&mut lead.in_doubt, true);
         // What the layers below note about a call is theirs to note afresh; what is for the caller to read adds up.
         let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts));
@@ -163,7 +178,7 @@ impl<S> Run<S> {
         let (result, whole) = match result {
             Ok(response) if outcome == Outcome::Answered && is_shared(response.status()) => {
                 let (parts, body) = response.into_parts();
-                let read = read(body).await;
+                let read = read(body, self.read_until(sent)).await;
                 if read.broken && parts.status.is_success() {
                     // It was done, and what was made is not known.
                     outcome = Outcome::Ambiguous;
@@ -174,7 +189,33 @@ impl<S> Run<S> {
             Err(error) => (Err(error), None),
         };
         lead.in_doubt = doubted_before || doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
-        Ok(Came { result, outcome, whole })
+        let done_before = match (&result, &whole) {
+            (Ok(response), Some(whole)) if lead.in_doubt => {
+                repeated(&method, class, response.status(), whole).is_some()
+            }
+            _ => false,
+        };
+        if done_before {
+            // Whoever reads the answer is told by whom else it may have been carried out: a process before this one.
+            current::with(|call| {
+                call.report.ambiguous_before = true;
+                call.report.route.get_or_insert((method, class));
+            });
+        }
+        Ok(Came { result, outcome, whole, done_before })
+    }
+
+    fn class<B>(&self, request: &Request<B>) -> RetryClass {
+        let routes = &self.shared.routes;
+        let endpoint = routes.find(request.method(), request.uri().path()).map(|id| routes.get(id));
+        endpoint.map_or_else(|| RetryClass::of_method(request.method()), Endpoint::retry_class)
+    }
+
+    /// Until when the body of the answer to what was `sent` then is waited for.
+    fn read_until(&self, sent: Instant) -> Instant {
+        let total = self.deadline.unwrap_or(self.shared.total).min(StoredIdempotencyLayer::MAX);
+        let until = (Instant::now() + BODY_TIME).min(sent + total);
+        current::deadline().map_or(until, |outer| until.min(outer))
     }
 
     /// Writes down what came, and hands it out.
@@ -185,6 +226,8 @@ impl<S> Run<S> {
     ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
         let settlement = match (&came.result, Settlement::of(came.outcome, lead.in_doubt)) {
             (_, Some(settlement)) => settlement,
+            // NOTE: without the answer's body: given again, it would pass for a failure.
+            (Ok(response), None) if came.done_before => Settlement::Done(Answer::new(response.status())),
             (Ok(response), None) if response.status().is_success() => {
                 Settlement::Done(self.kept(response, came.whole.as_ref()))
             }
@@ -255,7 +298,7 @@ impl<RB: Body, E> Came<RB, E> {
     /// Whether the call may have been carried out although nothing says so.
     fn is_in_doubt(&self, lead: &Lead) -> bool {
         let succeeded = self.result.as_ref().is_ok_and(|response| response.status().is_success());
-        lead.in_doubt && (self.outcome == Outcome::Ambiguous || !succeeded)
+        lead.in_doubt && !self.done_before && (self.outcome == Outcome::Ambiguous || !succeeded)
     }
 }
 
