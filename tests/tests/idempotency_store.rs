@@ -1,4 +1,4 @@
-//! What becomes of a call's place in a store in a file when its caller goes away; in real time, as a disk is.
+//! What a store is left with when a caller goes away; in real time, as a disk is.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -21,8 +21,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_didit::{
     call::CallOptions,
     idempotency::{
-        IdempotencyLayer, Refused,
-        store::{Begun, Claim, Key, RedbStore, Settlement, Store, StoreFuture, Timestamp},
+        HashSecret, IdempotencyLayer, Refused,
+        store::{Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreFuture, Timestamp},
         stored::Error,
     },
 };
@@ -124,4 +124,39 @@ async fn an_answered_call_is_not_sent_again_though_its_caller_left_while_the_sto
     let again = service.oneshot(face_match()).await;
     assert!(matches!(&again, Err(Error::Layer(Refused::AlreadyDone { status: StatusCode::CREATED, .. }))), "{again:?}");
     assert_eq!(sent.load(Ordering::SeqCst), 1);
+}
+
+/// A store that breaks its word: it takes a settlement over only when it is polled for the second time.
+#[derive(Debug)]
+struct TakesOverLate(MemoryStore);
+
+impl Store for TakesOverLate {
+    fn secret(&self) -> &HashSecret {
+        self.0.secret()
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        self.0.begin(key, claim, now)
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            store.settle(key, epoch, settlement, now).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_that_a_store_is_slow_to_take_is_finished_when_the_caller_has_gone() {
+    let inner = service_fn(async |_: Request<Body>| {
+        Ok::<_, io::Error>(Response::builder().status(201).body(Body::from("{}")).unwrap())
+    });
+    let service = IdempotencyLayer::new().store(TakesOverLate(MemoryStore::new())).layer(inner);
+    let mut call = task::spawn(service.clone().oneshot(face_match()));
+    assert!(call.poll().is_pending(), "the store is slow");
+    drop(call);
+    let again = service.oneshot(face_match()).await;
+    assert!(matches!(&again, Err(Error::Layer(Refused::AlreadyDone { status: StatusCode::CREATED, .. }))), "{again:?}");
 }

@@ -440,9 +440,8 @@ impl Writer {
                         let result = alone(tables.settle(key, epoch, settlement, now))?;
                         replies.push(Reply::Settle { reply, result });
                     }
-                    // Sorted out before.
-                    Order::Undo(_) => {}
-                    Order::Stop => {}
+                    // The one is sorted out before, the other writes nothing.
+                    Order::Undo(_) | Order::Stop => {}
                 }
             }
             tables.changed
