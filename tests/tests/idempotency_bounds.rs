@@ -64,18 +64,24 @@ fn stalling(status: u16, first: &'static str) -> Response<Answered> {
 
 fn answer(status: u16, text: &'static str) -> Response<Answered> {
     let body = Full::from(text).map_err(|never| match never {}).boxed_unsync();
-    Response::builder().status(status).body(body).unwrap()
+    let response = Response::builder().status(status);
+    // Without a hint a 429 is no refusal of a rate window.
+    let response = if status == 429 { response.header("retry-after", 1) } else { response };
+    response.body(body).unwrap()
 }
+
+/// A status and a body, or what breaks.
+type Scripted = io::Result<(u16, &'static str)>;
 
 /// Whose requests are answered from a script: each GET with an empty list, everything else with the next answer.
 #[derive(Clone, Default)]
 struct Script {
-    answers: Arc<Mutex<VecDeque<io::Result<(u16, &'static str)>>>>,
+    answers: Arc<Mutex<VecDeque<Scripted>>>,
     methods: Arc<Mutex<Vec<Method>>>,
 }
 
 impl Script {
-    fn new(answers: impl IntoIterator<Item = io::Result<(u16, &'static str)>>) -> Self {
+    fn new(answers: impl IntoIterator<Item = Scripted>) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), methods: Arc::default() }
     }
 
@@ -102,11 +108,11 @@ impl Script {
     }
 }
 
-fn reset() -> io::Result<(u16, &'static str)> {
+fn reset() -> Scripted {
     Err(io::ErrorKind::ConnectionReset.into())
 }
 
-fn connection_refused() -> io::Result<(u16, &'static str)> {
+fn connection_refused() -> Scripted {
     Err(io::ErrorKind::ConnectionRefused.into())
 }
 
