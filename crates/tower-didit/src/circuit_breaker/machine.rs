@@ -506,6 +506,105 @@ mod tests {
         }
     }
 
+    impl Bench {
+        /// Plays a sequence of events, and says in a letter what state it ends in.
+        ///
+        /// | event | meaning |
+        /// |---|---|
+        /// | `g` `b` `u` `s` | a call that is good, bad, says nothing (a 429), is good after 6 s |
+        /// | `p` | a call is admitted and stays out |
+        /// | `x` | a call is refused |
+        /// | `G` `B` `U` | the call that is out the longest is good, bad, says nothing (it was dropped) |
+        /// | `.` `>` `l` | a second passes; the open time; a lease |
+        fn play(&mut self, events: &str) -> char {
+            let mut out = std::collections::VecDeque::new();
+            for event in events.chars() {
+                match event {
+                    'g' => drop(self.call(Health::Good)),
+                    'b' => drop(self.call(BAD)),
+                    'u' => drop(self.call(Health::Unknown)),
+                    's' => {
+                        let ticket = self.admit().unwrap();
+                        self.pass(6 * SECOND).settle(ticket, Health::Good);
+                    }
+                    'p' => out.push_back(self.admit().unwrap()),
+                    'x' => assert!(self.admit().is_err(), "{events}"),
+                    'G' => drop(self.settle(out.pop_front().unwrap(), Health::Good)),
+                    'B' => drop(self.settle(out.pop_front().unwrap(), BAD)),
+                    'U' => drop(self.settle(out.pop_front().unwrap(), Health::Unknown)),
+                    '.' => drop(self.pass(SECOND)),
+                    '>' => self.now = self.admit().unwrap_err(),
+                    'l' => drop(self.pass(LEASE)),
+                    other => panic!("{other} is no event"),
+                }
+            }
+            match self.machine.state() {
+                CircuitState::Closed => 'C',
+                CircuitState::Open { .. } => 'O',
+                CircuitState::HalfOpen => 'H',
+                CircuitState::ForcedOpen | CircuitState::ForcedClosed => 'F',
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_turns_its_sequences_of_events_into_its_states() {
+        let never = TripPolicy::DIDIT.consecutive_failures(1_000).unwrap();
+        let row = TripPolicy::DIDIT.consecutive_failures(3).unwrap();
+        let ratio = never.failure_ratio(0.5, 4, 10 * SECOND).unwrap();
+        let slow = ratio.slow_call_ratio(0.5, 6 * SECOND).unwrap().failure_ratio(1.0, 4, 60 * SECOND).unwrap();
+        let two_of_three = row.probes(2, 3).unwrap();
+        let cases = [
+            // Failures in a row.
+            (row, "bb", 'C'),
+            (row, "bbb", 'O'),
+            (row, "bbgbb", 'C'),
+            (row, "bubuuub", 'O'),
+            (row, "bbbx", 'O'),
+            // A share of the window: not before there are enough calls, and only what the window still holds.
+            (ratio, "bbb", 'C'),
+            (ratio, "bbbb", 'O'),
+            (ratio, "gggbb", 'C'),
+            (ratio, "gggbbb", 'O'),
+            (ratio, "uuuubb", 'C'),
+            (ratio, "bbb..........g", 'C'),
+            (ratio, "gggg..........bbbb", 'O'),
+            // A share of slow calls, good as they are.
+            (slow, "ggs", 'C'),
+            (slow, "gssg", 'C'),
+            (slow, "ggss", 'O'),
+            (slow, "gggs", 'C'),
+            // Half open: one probe, whose word counts.
+            (row, "bbb>p", 'H'),
+            (row, "bbb>px", 'H'),
+            (row, "bbb>pG", 'C'),
+            (row, "bbb>pB", 'O'),
+            (row, "bbb>pBx", 'O'),
+            (row, "bbb>pGbb", 'C'),
+            // A 429 is no success, and a dropped probe no loss: the next goes out at once.
+            (row, "bbb>pUpx", 'H'),
+            (row, "bbb>pUpG", 'C'),
+            // A hung probe is replaced, and is not heard any more.
+            (row, "bbb>plp", 'H'),
+            (row, "bbb>plpB", 'H'),
+            (row, "bbb>plpBG", 'C'),
+            // Two probes at once, three successes: no more go out than are needed.
+            (two_of_three, "bbb>ppx", 'H'),
+            (two_of_three, "bbb>ppGG", 'H'),
+            (two_of_three, "bbb>ppGGpx", 'H'),
+            (two_of_three, "bbb>ppGGpG", 'C'),
+            (two_of_three, "bbb>ppGB", 'O'),
+            // What was admitted before the change speaks of the past.
+            (row, "pbbbG", 'O'),
+            (row, "pbbb>pG", 'H'),
+            (row, "ppbbb>pBG", 'H'),
+            (row, "pbbb>gB", 'C'),
+        ];
+        for (policy, events, state) in cases {
+            assert_eq!(Bench::new(policy).play(events), state, "{events}");
+        }
+    }
+
     #[test]
     fn it_opens_after_the_given_failures_in_a_row_and_not_before() {
         let mut bench = Bench::new(TripPolicy::DIDIT);
