@@ -227,9 +227,9 @@ fn written(value: &Value, style: &mut impl FnMut() -> usize) -> String {
 fn escaped(text: &str, style: &mut impl FnMut() -> usize) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
-        if style() % 3 == 0 {
+        if style().is_multiple_of(3) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                json += &if style() % 2 == 0 { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
+                json += &if style().is_multiple_of(2) { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
             }
         } else {
             let quoted = Value::from(character.to_string()).to_string();
