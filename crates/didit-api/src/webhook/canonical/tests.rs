@@ -93,6 +93,11 @@ fn fractions_are_written_as_python_writes_them_where_asked() {
         ("1234567890123456.5", "1234567890123456.5"),
         ("-12345e-2", "-123.45"),
         ("0.1000000000000000055511151231257827", "0.1"),
+        ("-0.012", "-0.012"),
+        // Halfway between two decimals of the fewest digits: the even one.
+        ("7.3433665119440125e14", "734336651194401.2"),
+        ("760211291875769.75", "760211291875769.8"),
+        ("-75029174549810.625", "-75029174549810.62"),
     ] {
         let body = format!("{{\"v\":{json}}}");
         let python = canonical(body.as_bytes(), Floats::Python, MAX_DEPTH).unwrap();
