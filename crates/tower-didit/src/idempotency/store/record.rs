@@ -362,7 +362,11 @@ mod tests {
             let renewed = Record::renew(Some(&in_flight()), Epoch(1), at(now + 60)).unwrap();
             assert_eq!(begin(Some(&renewed), 2, now + 59).begun, Begun::Busy { until: at(now + 60) });
             let taken = begin(Some(&renewed), 2, now + 60);
-            assert_eq!(taken.begun, Begun::Reconcile { epoch: Epoch(2), since: at(0) }, "sent first when it was first sent");
+            assert_eq!(
+                taken.begun,
+                Begun::Reconcile { epoch: Epoch(2), since: at(0) },
+                "sent first when it was first sent"
+            );
             assert_eq!(Record::renew(taken.write.as_ref(), Epoch(1), at(200)), Err(Fenced));
         }
         for gone in [None, settled(Settlement::Forget), settled(Settlement::Unknown), settled(done())] {

@@ -557,7 +557,9 @@ impl Writer {
 /// Keeps what concerns one order, and changed nothing, from failing all that share its commit.
 fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
     match result {
-        Err(error) if !matches!(error, StoreError::Fenced | StoreError::Taken | StoreError::Unreadable(_)) => Err(error),
+        Err(error) if !matches!(error, StoreError::Fenced | StoreError::Taken | StoreError::Unreadable(_)) => {
+            Err(error)
+        }
         result => Ok(result),
     }
 }

@@ -91,8 +91,6 @@ mod provenance;
 mod run;
 
 use std::{
-    error::Error as StdError,
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -109,30 +107,32 @@ pub use self::{
     provenance::{ADOPTED_HEADER, Provenance, REPLAYED_HEADER},
 };
 use self::{future::Running, layer::Shared, named::Named, run::Run};
-use crate::call::{
-    CallOptions,
-    current::{self, InCall},
+use crate::{
+    call::{
+        CallOptions,
+        current::{self, InCall},
+    },
+    outcome::{Classify, DiditClassifier},
 };
 
 /// Lets every named call happen once; see the [module](self).
 #[derive(Clone, Debug)]
-pub struct StoredIdempotency<S> {
+pub struct StoredIdempotency<S, C = DiditClassifier> {
     inner: S,
     shared: Arc<Shared>,
+    classifier: C,
 }
 
 // ===== impl StoredIdempotency =====
 
-impl<S> StoredIdempotency<S> {
+impl<S, C> StoredIdempotency<S, C> {
     inner_accessors!();
 }
 
-impl<S, B, RB> Service<Request<B>> for StoredIdempotency<S>
+impl<S, C, B, RB> Service<Request<B>> for StoredIdempotency<S, C>
 where
-    S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: StdError + Send + 'static>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: Send + 'static> + Clone + Send + 'static,
+    C: Classify<S::Error> + Clone + Send + 'static,
     B: Default + Send + 'static,
     RB: Body<Data: Send, Error: Send> + Send + Unpin + 'static,
 {
@@ -151,15 +151,16 @@ where
         let mut inner = self.inner.clone();
         ResponseFuture::new(InCall::enter(request, |request| -> Running<RB, S::Error> {
             current::with(|call| call.report.idempotency_key = key);
+            let options = request.extensions().get::<CallOptions>();
             let Some(named) = named else {
+                let total = run::total(&self.shared, options);
                 return Box::pin(async move {
-                    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Error::Inner)?;
+                    run::ready(&mut inner, total).await?;
                     let result = inner.call(request).await;
                     result.map(|response| response.map(AnswerBody::streaming)).map_err(Error::Inner)
                 });
             };
-            let options = request.extensions().get::<CallOptions>();
-            let run = Run::new(Arc::clone(&self.shared), inner, named, options);
+            let run = Run::new(Arc::clone(&self.shared), inner, self.classifier.clone(), named, options);
             Box::pin(run.run(request))
         }))
     }
