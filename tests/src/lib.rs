@@ -8,7 +8,7 @@ mod upload;
 mod upstream;
 
 pub use self::{
-    named::{File, SECOND, approve_all, creation, json, of, settle_down, stored, with},
+    named::{File, SECOND, Still, approve_all, creation, json, of, settle_down, stored, with},
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},
     upload::{Digest, Upload},

@@ -10,8 +10,15 @@ use serde_json::Value;
 use tokio::task::yield_now;
 use tower_didit::{
     call::CallOptions,
-    idempotency::{IdempotencyLayer, StoredIdempotencyLayer, store::MemoryStore},
+    idempotency::{
+        HashSecret, IdempotencyLayer, StoredIdempotencyLayer,
+        store::{
+            Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreError, StoreFuture, Timestamp,
+        },
+    },
 };
+
+use uuid::Uuid;
 
 use crate::{Body, create_session};
 
@@ -94,5 +101,52 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A store in a file whose disk takes no time: a paused clock stands still while a blocking thread works.
+#[derive(Clone, Debug)]
+pub struct Still(pub RedbStore);
+
+impl Still {
+    /// Opens a file.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be opened.
+    pub async fn open(file: &File) -> Self {
+        match RedbStore::open(&file.0).await {
+            Ok(store) => Self(store),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn wait<T: Send + 'static>(asked: StoreFuture<T>) -> StoreFuture<T> {
+        Box::pin(async move {
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || runtime.block_on(asked)).await.unwrap_or(Err(StoreError::Closed))
+        })
+    }
+}
+
+impl Store for Still {
+    fn secret(&self) -> &HashSecret {
+        self.0.secret()
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        Self::wait(self.0.begin(key, claim, now))
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        Self::wait(self.0.renew(key, epoch, until))
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        Self::wait(self.0.settle(key, epoch, settlement, now))
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        Self::wait(self.0.holder(id))
     }
 }

@@ -16,7 +16,7 @@ use didit_sandbox::{
     faults::{Fault, Faults, Rule, When},
 };
 use http::{Method, Request, Response, StatusCode};
-use tests::{Body, File, SECOND, approve_all, creation, of, sandbox, settle_down, stored, to, with};
+use tests::{Body, File, SECOND, Still, approve_all, creation, of, sandbox, settle_down, stored, to, with};
 use tokio::time::{Instant, advance, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn};
@@ -25,9 +25,7 @@ use tower_didit::{
     idempotency::{
         HashSecret, IdempotencyLayer, Refused, StoredIdempotencyLayer,
         reconcile::{DiditReconcile, Doubt, Lookup, LookupFuture, Reconcile, Undecided, Verdict},
-        store::{
-            Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreError, StoreFuture, Timestamp,
-        },
+        store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreError, StoreFuture, Timestamp},
         stored::Error,
     },
     outcome::{Outcome, classify_fn, of_error, of_response},
@@ -35,41 +33,6 @@ use tower_didit::{
 use uuid::Uuid;
 
 const LEASE: Duration = Duration::from_secs(10);
-
-/// A store in a file whose disk takes no time: a paused clock stands still while a blocking thread works.
-#[derive(Clone, Debug)]
-struct Still(RedbStore);
-
-impl Still {
-    fn wait<T: Send + 'static>(asked: StoreFuture<T>) -> StoreFuture<T> {
-        Box::pin(async move {
-            let runtime = tokio::runtime::Handle::current();
-            tokio::task::spawn_blocking(move || runtime.block_on(asked)).await.unwrap()
-        })
-    }
-}
-
-impl Store for Still {
-    fn secret(&self) -> &HashSecret {
-        self.0.secret()
-    }
-
-    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
-        Self::wait(self.0.begin(key, claim, now))
-    }
-
-    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
-        Self::wait(self.0.renew(key, epoch, until))
-    }
-
-    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
-        Self::wait(self.0.settle(key, epoch, settlement, now))
-    }
-
-    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
-        Self::wait(self.0.holder(id))
-    }
-}
 
 /// A layer over this store which takes so long to find that nothing was made.
 fn over(store: impl Store, absent_after: Duration) -> StoredIdempotencyLayer {
@@ -105,7 +68,7 @@ async fn a_leader_whose_look_up_outlives_its_lease_stays_the_only_one_to_send() 
 #[tokio::test(start_paused = true)]
 async fn over_a_file_too_a_leader_whose_look_up_outlives_its_lease_is_the_only_one_to_send() {
     let file = File::new("fence-look");
-    a_look_up_longer_than_the_lease(Still(RedbStore::open(&file.0).await.unwrap())).await;
+    a_look_up_longer_than_the_lease(Still::open(&file).await).await;
 }
 
 /// Leaves a leader alone for longer than its lease, somewhere within its call, and lets another finish the call.
@@ -139,7 +102,7 @@ async fn a_leader_that_stood_still_for_longer_than_its_lease_sends_nothing_more(
 #[tokio::test(start_paused = true)]
 async fn over_a_file_too_a_leader_that_stood_still_sends_nothing_more() {
     let file = File::new("fence-still");
-    a_leader_that_stands_still(Still(RedbStore::open(&file.0).await.unwrap()), 30 * SECOND).await;
+    a_leader_that_stands_still(Still::open(&file).await, 30 * SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
