@@ -39,7 +39,7 @@ pub(super) struct Lead {
 }
 
 /// How long nobody else can lead.
-struct Lease {
+pub(super) struct Lease {
     time: Duration,
     until: Instant,
     // The same by the date, which goes on while a machine sleeps.
@@ -47,7 +47,8 @@ struct Lease {
 }
 
 impl Lease {
-    fn from_now(time: Duration) -> Self {
+    /// NOTE: made before the store is asked for it, so that it never ends later here than there.
+    pub(super) fn from_now(time: Duration) -> Self {
         Self { time, until: Instant::now() + time, until_date: wall().checked_add(time) }
     }
 
@@ -66,10 +67,9 @@ impl Lead {
         store: Arc<dyn Store>,
         clock: Clock,
         (key, epoch): (Key, Epoch),
-        lease: Duration,
+        lease: Lease,
         turn: Turn,
     ) -> Self {
-        let lease = Lease::from_now(lease);
         Self { store, clock, key, epoch, lease, in_doubt: false, turn: Some(turn), settling: None }
     }
 
@@ -130,7 +130,6 @@ impl Lead {
 
     /// The lease anew; it borrows nothing.
     fn renewal(&self) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
-        // From before the store is asked, so that it never ends later here than there.
         let lease = Lease::from_now(self.lease.time);
         let by = self.lease.until.max(Instant::now() + RENEWAL_TIME);
         let renewed = self.store.renew(self.key, self.epoch, self.clock.now().plus(lease.time));

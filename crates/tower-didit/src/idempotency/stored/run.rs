@@ -14,7 +14,7 @@ use super::{
     body::read,
     flight::{Left, Turn},
     layer::Shared,
-    lead::Lead,
+    lead::{Lead, Lease},
     lookup::Lookups,
     named::Named,
 };
@@ -261,16 +261,16 @@ impl<S, C> Run<S, C> {
         let ask_until = give_up.max(*start + *total).max(Instant::now() + ASKING_TIME.min(*total));
         let claim = Claim { fingerprint: named.fingerprint, lease: shared.lease };
         let lead =
-            |epoch, turn| Lead::new(Arc::clone(&shared.store), shared.clock, (named.key, epoch), shared.lease, turn);
+            |epoch, lease, turn| Lead::new(Arc::clone(&shared.store), shared.clock, (named.key, epoch), lease, turn);
         let mut pause = FIRST_PAUSE;
         loop {
-            let now = shared.clock.now();
+            let (now, lease) = (shared.clock.now(), Lease::from_now(shared.lease));
             let begun = timeout_at(ask_until, shared.store.begin(named.key, claim, now)).await;
             let begun = begun.map_err(|elapsed| StoreError::Database(Arc::new(elapsed))).flatten();
             match begun.map_err(Refused::store)? {
-                Begun::Lead { epoch } => return Ok(Place::Lead { lead: lead(epoch, turn), since: now }),
+                Begun::Lead { epoch } => return Ok(Place::Lead { lead: lead(epoch, lease, turn), since: now }),
                 Begun::Reconcile { epoch, since } => {
-                    let mut lead = lead(epoch, turn);
+                    let mut lead = lead(epoch, lease, turn);
                     lead.in_doubt = true;
                     return Ok(Place::Lead { lead, since });
                 }
