@@ -1,5 +1,7 @@
 //! Calls that belong to an operation, and what is done with them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use didit_api::SessionStatus;
@@ -36,10 +38,7 @@ pub fn stored() -> StoredIdempotencyLayer {
 ///
 /// If that is no name for one.
 pub fn of(operation: &str) -> CallOptions {
-    match operation.parse() {
-        Ok(id) => CallOptions::new().operation_id(id),
-        Err(error) => panic!("{operation:?}: {error}"),
-    }
+    CallOptions::new().operation_id(operation.parse().unwrap())
 }
 
 /// A call with these options, and the key of the local Didit.
@@ -60,14 +59,7 @@ pub fn creation(vendor_data: Option<&str>, operation: &str) -> Request<Body> {
 ///
 /// If it breaks off or is no JSON.
 pub async fn json<B: http_body::Body<Error: Debug>>(response: Response<B>) -> Value {
-    let body = match response.into_body().collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => panic!("{error:?}"),
-    };
-    match serde_json::from_slice(&body) {
-        Ok(value) => value,
-        Err(error) => panic!("{error}: {body:?}"),
-    }
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
 }
 
 /// Brings every session that was made to an end, so that no `vendor_data` finds it again.
@@ -115,10 +107,7 @@ impl Still {
     ///
     /// If it cannot be opened.
     pub async fn open(file: &File) -> Self {
-        match RedbStore::open(&file.0).await {
-            Ok(store) => Self(store),
-            Err(error) => panic!("{error}"),
-        }
+        Self(RedbStore::open(&file.0).await.unwrap())
     }
 
     fn wait<T: Send + 'static>(asked: StoreFuture<T>) -> StoreFuture<T> {

@@ -82,8 +82,7 @@ async fn standing_still<T>(work: impl Future<Output = T>, after: Duration, pause
 /// Whether the call is over for good: done, or not to be decided by any further call.
 fn is_over<T, E: std::fmt::Debug>(result: &Result<T, Error<E>>, shares_its_name: bool) -> Option<bool> {
     match result {
-        Ok(_) => Some(true),
-        Err(Error::Layer(Refused::AlreadyDone { .. })) => Some(true),
+        Ok(_) | Err(Error::Layer(Refused::AlreadyDone { .. })) => Some(true),
         Err(Error::Layer(Refused::Undecided { .. })) if shares_its_name => Some(false),
         Err(_) => None,
     }

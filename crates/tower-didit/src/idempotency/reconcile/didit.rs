@@ -456,7 +456,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_made_since_is_absent_after_every_look() {
         for operation in [None, Some("op-1")] {
-            let start = tokio::time::Instant::now();
+            let start = Instant::now();
             let mut didit = Didit::with(&[(1, -9, Some("op-0"))]);
             assert!(matches!(ask(&mut didit, operation).await, Verdict::Absent));
             // After 2, 4, 8, 16 and 30 s, the attempt timeout of the route.

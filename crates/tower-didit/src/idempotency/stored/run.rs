@@ -82,7 +82,7 @@ struct Came<RB: Body, E> {
 /// What a leader comes to who asked the server what became of the call.
 enum Looked<RB: Body> {
     /// It was done; the lead is settled.
-    Adopted(Response<AnswerBody<RB>>),
+    Adopted(Box<Response<AnswerBody<RB>>>),
     Absent,
     Harmless,
     Undecided(Undecided),
@@ -93,7 +93,7 @@ enum Stopped<RB: Body, E> {
     /// The call has ended.
     Ended(Error<E>),
     /// Somebody else may lead; the last result that really came.
-    Lost(StoreError, Option<Result<Response<AnswerBody<RB>>, E>>),
+    Lost(StoreError, Option<Box<Result<Response<AnswerBody<RB>>, E>>>),
 }
 
 impl<RB: Body, E> From<StoreError> for Stopped<RB, E> {
@@ -158,7 +158,7 @@ impl<S, C> Run<S, C> {
             let (error, last) = match self.lead(&mut lead, since, &parts, &mut body).await {
                 Ok(response) => return Ok(response),
                 Err(Stopped::Ended(error)) => return Err(error),
-                Err(Stopped::Lost(error, last)) => (error, last),
+                Err(Stopped::Lost(error, last)) => (error, last.map(|last| *last)),
             };
             tracing::warn!(%error, "the lead of a call was lost");
             // If the store cannot be asked, it is told what this leader knows, should it come back.
@@ -188,7 +188,7 @@ impl<S, C> Run<S, C> {
     {
         if lead.in_doubt {
             match self.look::<B, RB>(lead, parts, since).await? {
-                Looked::Adopted(response) => return Ok(response),
+                Looked::Adopted(response) => return Ok(*response),
                 Looked::Absent => lead.in_doubt = false,
                 Looked::Harmless => {}
                 Looked::Undecided(_) if self.retry == Some(RetryOverride::Harmless) => {}
@@ -209,10 +209,10 @@ impl<S, C> Run<S, C> {
         }
         let looked = match self.look::<B, RB>(lead, parts, since).await {
             Ok(looked) => looked,
-            Err(error) => return Err(Stopped::Lost(error, Some(came.result))),
+            Err(error) => return Err(Stopped::Lost(error, Some(Box::new(came.result)))),
         };
         let settlement = match looked {
-            Looked::Adopted(response) => return Ok(response),
+            Looked::Adopted(response) => return Ok(*response),
             Looked::Absent => {
                 lead.in_doubt = false;
                 // NOTE: what comes of this one is not looked up again, so that every call comes to an end.
@@ -226,7 +226,7 @@ impl<S, C> Run<S, C> {
                     };
                     return match sent {
                         Ok(came) => self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error))),
-                        Err(Stopped::Lost(error, _)) => Err(Stopped::Lost(error, Some(came.result))),
+                        Err(Stopped::Lost(error, _)) => Err(Stopped::Lost(error, Some(Box::new(came.result)))),
                         Err(ended) => Err(ended),
                     };
                 }
@@ -421,7 +421,7 @@ impl<S, C> Run<S, C> {
         tracing::info!(?verdict, "looked up what became of a call");
         Ok(match verdict {
             Verdict::Found(found) => match self.adopt(lead, found).await {
-                Ok(response) => Looked::Adopted(response),
+                Ok(response) => Looked::Adopted(Box::new(response)),
                 Err(_taken) => Looked::Undecided(Undecided::Taken),
             },
             Verdict::Absent => Looked::Absent,
