@@ -165,6 +165,8 @@ pub mod pacing;
 pub mod retry;
 #[cfg(feature = "stack")]
 pub mod stack;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService, StoredDiditService};

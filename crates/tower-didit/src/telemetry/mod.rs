@@ -1,0 +1,3 @@
+//! One place for the names of metrics and spans.
+
+pub mod names;
