@@ -141,11 +141,15 @@ pub mod error;
 mod expiring;
 #[cfg(any(feature = "correlation", feature = "idempotency"))]
 mod ids;
+#[cfg(any(feature = "idempotency", feature = "telemetry"))]
+mod in_memory;
 pub mod outcome;
 pub mod quota;
 mod random;
 #[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 mod refusable;
+#[cfg(any(feature = "correlation", feature = "telemetry"))]
+mod trace;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;

@@ -272,6 +272,14 @@ pub const METRICS: &[Metric] = &[
     CIRCUIT_NEXT_PROBE,
 ];
 
+/// Upper bounds for the buckets of the histograms, in seconds: from an answer of a list to the timeout of a document, and
+/// a call's default deadline at the end.
+///
+/// An exporter that is not told makes of a histogram what it likes; the facade's Prometheus exporter makes quantiles,
+/// which cannot be added up over processes.
+pub const DURATION_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 45.0, 60.0, 90.0, 120.0];
+
 // ===== Spans =====
 
 /// The span of a request that is being served, opened by the inbound correlation layer.
