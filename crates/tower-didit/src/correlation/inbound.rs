@@ -119,7 +119,8 @@ where
         if replaced {
             #[cfg(feature = "telemetry")]
             crate::telemetry::count_replaced_id();
-            tracing::warn!(parent: &span, "the incoming correlation id is not usable and was replaced");
+            // Entered, and not named as the parent: formatters list the spans around the current one.
+            span.in_scope(|| tracing::warn!("the incoming correlation id is not usable and was replaced"));
         }
         let trace = self.trace_of(&request, &span);
         // Whoever reads the header further in sees what is logged.

@@ -76,14 +76,16 @@ impl AttemptWatch {
         }
         let status = ending.status.map(|status| status.as_u16());
         super::record_ending(&self.span, status, error_type);
-        tracing::info!(
-            parent: &self.span,
-            outcome = ending.name(),
-            http.response.status_code = status,
-            error.type = (!error_type.is_empty()).then_some(error_type),
-            wire_ms = millis(wire),
-            "attempt ended",
-        );
+        // Entered, and not named as the parent: formatters list the spans around the current one.
+        self.span.in_scope(|| {
+            tracing::info!(
+                outcome = ending.name(),
+                http.response.status_code = status,
+                error.type = (!error_type.is_empty()).then_some(error_type),
+                wire_ms = millis(wire),
+                "attempt ended",
+            );
+        });
     }
 }
 

@@ -88,17 +88,19 @@ impl CallWatch {
         }
         let status = ending.status.map(|status| status.as_u16());
         super::record_ending(&self.span, status, error_type);
-        tracing::info!(
-            parent: &self.span,
-            outcome = ending.name(),
-            http.response.status_code = status,
-            error.type = (!error_type.is_empty()).then_some(error_type),
-            attempts = current::with(|call| call.sent),
-            queue_ms = millis(split.queue),
-            backoff_ms = millis(split.backoff),
-            wire_ms = millis(split.wire),
-            "call ended",
-        );
+        // Entered, and not named as the parent: formatters list the spans around the current one.
+        self.span.in_scope(|| {
+            tracing::info!(
+                outcome = ending.name(),
+                http.response.status_code = status,
+                error.type = (!error_type.is_empty()).then_some(error_type),
+                attempts = current::with(|call| call.sent),
+                queue_ms = millis(split.queue),
+                backoff_ms = millis(split.backoff),
+                wire_ms = millis(split.wire),
+                "call ended",
+            );
+        });
     }
 }
 

@@ -46,7 +46,7 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Option<T> {
 }
 
 /// Whether a text looks like an id of Didit's (a UUID): anything else may be a person's, or forge a line.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 

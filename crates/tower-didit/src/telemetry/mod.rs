@@ -59,6 +59,7 @@ mod gauges;
 mod instruments;
 mod layer;
 pub mod names;
+mod session;
 
 use std::{
     borrow::Cow,
@@ -79,6 +80,7 @@ pub use self::{
     future::{AttemptFuture, ResponseFuture},
     gauges::Gauges,
     layer::{AttemptLayer, TelemetryLayer},
+    session::{SessionIdBody, SessionIdFuture, SessionIdLayer, SessionIds},
 };
 use crate::{
     call::current::{self, InCall},
@@ -240,7 +242,7 @@ fn record_ending(span: &Span, status: Option<u16>, error_type: &str) {
     }
 }
 
-/// Milliseconds with all that a duration knows of their fractions.
+/// Milliseconds, to the microsecond.
 fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
+    time.as_micros() as f64 / 1_000.0
 }
