@@ -1,8 +1,8 @@
 //! An attempt that is watched.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tokio::time::Instant;
 use tracing::{
     Span,
@@ -100,15 +100,17 @@ impl Drop for AttemptWatch {
 /// The span of an attempt, named and filled as OpenTelemetry's HTTP client conventions say.
 fn span<B>(shared: &Shared, request: &Request<B>, resends: u32) -> Span {
     // The macro looks at no argument unless somebody listens.
+    let template = || {
+        let endpoint = shared.routes.find(request.method(), request.uri().path())?;
+        Some(shared.routes.get(endpoint).path())
+    };
     tracing::info_span!(
         "attempt",
+        otel.name = display(Name { method: request.method(), template: template() }),
         otel.kind = "client",
         otel.status_code = Empty,
         http.request.method = request.method().as_str(),
-        url.template = shared
-            .routes
-            .find(request.method(), request.uri().path())
-            .map(|endpoint| shared.routes.get(endpoint).path()),
+        url.template = template(),
         server.address = request.uri().host(),
         server.port = request.uri().port_u16(),
         // Absent on the first, as the conventions have it.
@@ -121,6 +123,21 @@ fn span<B>(shared: &Shared, request: &Request<B>, resends: u32) -> Span {
         http.response.status_code = Empty,
         error.type = Empty,
     )
+}
+
+/// What OpenTelemetry calls an attempt's span: the method and, if it is known, the route.
+struct Name<'r> {
+    method: &'r Method,
+    template: Option<&'r str>,
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.template {
+            Some(template) => write!(f, "{} {template}", self.method),
+            None => write!(f, "{}", self.method),
+        }
+    }
 }
 
 /// The place of an attempt in the trace: its span's where OpenTelemetry keeps one, otherwise a new one below the call,
