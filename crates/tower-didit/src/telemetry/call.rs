@@ -33,7 +33,7 @@ pub(super) struct CallWatch {
 
 impl CallWatch {
     /// Watches a call, if anybody wants to know.
-    pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Self> {
+    pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Box<Self>> {
         let logged = tracing::enabled!(tracing::Level::INFO);
         if !logged && shared.instruments().is_none() {
             return None;
@@ -52,7 +52,7 @@ impl CallWatch {
             }
         }
         let phases = Some(Box::new(Phases::new(Instant::now())));
-        Some(Self { phases, shared: Arc::clone(shared), series, endpoint, span, ended: false })
+        Some(Box::new(Self { phases, shared: Arc::clone(shared), series, endpoint, span, ended: false }))
     }
 
     /// Notes what came of it.
