@@ -2,9 +2,11 @@
 
 use metrics::Label;
 
+#[cfg(any(feature = "circuit-breaker", feature = "pacing", feature = "retry"))]
+use super::names;
 use super::{
     instruments::register,
-    names::{self, Kind, Metric},
+    names::{Kind, Metric},
 };
 #[cfg(feature = "circuit-breaker")]
 use crate::circuit_breaker::{CircuitBreakerHandle, CircuitState, CircuitStatus};
@@ -103,7 +105,7 @@ fn record_circuit(status: CircuitStatus) {
         let labels = [group.clone(), Label::new(names::STATE, state)];
         set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
     }
-    set(&names::CIRCUIT_FAILURE_RATIO, &[group.clone()], status.failure_ratio());
+    set(&names::CIRCUIT_FAILURE_RATIO, std::slice::from_ref(&group), status.failure_ratio());
     set(&names::CIRCUIT_NEXT_PROBE, &[group], status.next_probe.unwrap_or_default().as_secs_f64());
 }
 
