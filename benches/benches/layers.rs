@@ -185,8 +185,8 @@ fn f_pacing_refusals(bencher: Bencher<'_, '_>, waiting: usize) {
         (0..waiting).for_each(|_| drop(calls.spawn(service.clone().oneshot(create_session()))));
         tokio::task::yield_now().await;
     });
-    let mut late = DeadlineLayer::new(Duration::from_secs(30)).layer(service);
-    let refuse = |request| runtime.block_on(async { late.ready().await.ok()?.call(request).await.err() });
+    let late = DeadlineLayer::new(Duration::from_secs(30)).layer(service);
+    let refuse = |request: Request<benches::Body>| runtime.block_on(late.clone().oneshot(request)).is_err();
     bencher.counter(ItemsCount::new(1_usize)).with_inputs(create_session).bench_local_values(refuse);
 }
 
