@@ -8,8 +8,8 @@ use http::StatusCode;
 /// How fast this Didit answers when it is well: half of it on the way there, half on the way back.
 const LATENCY: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(120);
 
-/// How long callers wait. Longer than a window, because they may have to queue for quota.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a call may take. Longer than a window, because it may have to queue for quota.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Users per second on an ordinary day: half of Didit's quota for writes.
 const ORDINARY: f64 = 2.0;
@@ -51,6 +51,7 @@ pub(crate) struct Act {
     pub(crate) key: &'static str,
     /// Requests per second that somebody else sends with the same key.
     pub(crate) neighbour: f64,
+    /// How long callers wait before they go away.
     pub(crate) patience: Duration,
     /// Whether users send correlation ids that are no ids.
     pub(crate) forged: bool,
@@ -68,7 +69,7 @@ impl Act {
             latency: LATENCY,
             key: DEFAULT_API_KEY,
             neighbour: 0.0,
-            patience: PATIENCE,
+            patience: DEADLINE,
             forged: false,
             forced: false,
         }
@@ -90,7 +91,7 @@ impl Act {
     }
 }
 
-/// Half of an hour with a fault, a 429 and its pause, an open circuit and a queue: the story of the picture.
+/// Half an hour with a fault, a 429 and its pause, an open circuit and a queue: the story of the picture.
 pub(crate) fn tour() -> Vec<Act> {
     let unavailable = Fault::status(StatusCode::SERVICE_UNAVAILABLE);
     vec![
@@ -119,17 +120,60 @@ pub(crate) fn all() -> Vec<Outage> {
     vec![
         story("healthy", Act::ordinary(5), &[]),
         story("a-blip-that-repetitions-hide", Act::failing(5, &unavailable, 0.1), &[]),
-        story("half-an-outage", Act::failing(12, &unavailable, 0.45), &[]),
-        story("core-is-down", Act::failing(12, &Fault::ResetBeforeWork, 1.0), &[]),
-        story("slow", Act { latency: seconds(8)..=seconds(12), ..Act::ordinary(12) }, &[]),
-        story("rush", Act { users: 4.6, ..Act::ordinary(12) }, &[]),
-        story("another-user-of-the-key", Act { neighbour: 5.0, ..Act::ordinary(12) }, &[]),
-        story("revoked-key", Act { key: "another", ..Act::ordinary(15) }, &[]),
-        story("impatient-callers", Act { patience: Duration::from_millis(60), ..Act::ordinary(12) }, &[]),
-        story("forged-ids", Act { forged: true, ..Act::ordinary(5) }, &[]),
-        story("forgotten-circuit", Act { forced: true, ..Act::ordinary(40) }, &[]),
-        ending("process-gone", End::Gone, &[]),
-        ending("metrics-gone", End::Mute, &[]),
+        story(
+            "many-short-refusals",
+            Act::failing(15, &unavailable.clone().with_retry_after(1), 0.17),
+            &["DiditAmplification"],
+        ),
+        story(
+            "half-an-outage",
+            Act::failing(12, &unavailable, 0.45),
+            &[
+                "DiditCircuitOpen",
+                "DiditErrorRateHigh",
+                "DiditLatencyHigh",
+                "DiditRetryBudgetExhausted",
+                "DiditRetryBudgetLow",
+            ],
+        ),
+        story(
+            "core-is-down",
+            Act::failing(12, &Fault::ResetBeforeWork, 1.0),
+            &["DiditCircuitOpen", "DiditErrorRateHigh", "DiditLatencyHigh", "DiditRetryBudgetLow"],
+        ),
+        story("slow", Act { latency: seconds(8)..=seconds(12), ..Act::ordinary(12) }, &["DiditLatencyHigh"]),
+        story(
+            "rush",
+            Act { users: 4.6, ..Act::ordinary(12) },
+            &["DiditLatencyHigh", "DiditQueueLong", "DiditQuotaNearlyUsed"],
+        ),
+        story(
+            "another-user-of-the-key",
+            Act { neighbour: 5.0, ..Act::ordinary(12) },
+            &[
+                "DiditErrorRateHigh",
+                "DiditLatencyHigh",
+                "DiditQueueLong",
+                "DiditQuotaLimitLowered",
+                "DiditQuotaNearlyUsed",
+                "DiditQuotaPaused",
+                "DiditThrottled",
+            ],
+        ),
+        story("revoked-key", Act { key: "another", ..Act::ordinary(15) }, &["DiditRequestsRejected"]),
+        story(
+            "impatient-callers",
+            Act { patience: Duration::from_millis(80), ..Act::ordinary(12) },
+            &["DiditCallersGiveUp"],
+        ),
+        story("forged-ids", Act { forged: true, ..Act::ordinary(5) }, &["DiditIdsReplaced"]),
+        story(
+            "forgotten-circuit",
+            Act { forced: true, ..Act::ordinary(40) },
+            &["DiditCircuitForced", "DiditErrorRateHigh", "DiditLatencyHigh"],
+        ),
+        ending("process-gone", End::Gone, &["DiditClientDown"]),
+        ending("metrics-gone", End::Mute, &["DiditMetricsMissing"]),
     ]
 }
 

@@ -193,8 +193,8 @@ fn panels(recording: &Recording) -> Vec<Panel> {
             Unit::Count,
             vec![
                 line("limit", GREY, of(names::QUOTA_LIMIT)),
-                line("learned limit", RED, of(names::QUOTA_EFFECTIVE_LIMIT)),
                 line("used", BLUE, of(names::QUOTA_USED)),
+                line("learned limit", RED, of(names::QUOTA_EFFECTIVE_LIMIT)),
             ],
         ),
         lines(
@@ -230,7 +230,7 @@ type Drawn<'a> = Result<
 
 /// Left and right of every plot, so that the strip and all panels share one time axis.
 const LEFT: u32 = 52;
-const RIGHT: u32 = 16;
+const RIGHT: u32 = 26;
 
 /// Says what happens when. Each column of panels gets its own.
 fn caption<'a>(strip: &Area<'a>, troubles: &[(&str, f64, f64)], minutes: f64) -> Drawn<'a> {
@@ -374,7 +374,7 @@ impl Unit {
     fn show(self, value: f64) -> String {
         match self {
             Self::Percent => format!("{value:.0} %"),
-            Self::Seconds if value < 9.5 => format!("{value:.1} s"),
+            Self::Seconds if value > 0.0 && value < 9.5 => format!("{value:.1} s"),
             Self::Seconds => format!("{value:.0} s"),
             Self::PerSecond => format!("{value:.1}"),
             Self::Count => format!("{value:.0}"),

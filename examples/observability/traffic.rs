@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -25,7 +25,10 @@ use tower_didit::{
     telemetry::Gauges,
 };
 
-use crate::outages::Act;
+use crate::outages::{Act, DEADLINE};
+
+/// When it is at the server as an act begins, after 1970; any time will do.
+const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 
 type Body = Full<Bytes>;
 
@@ -57,6 +60,8 @@ impl Application {
     pub(crate) async fn play(&self, act: &Act, under_way: &mut JoinSet<()>) -> Result<(), BoxError> {
         let sandbox = Sandbox::builder()
             .seed(self.seed)
+            // The same whole second in every run, and so the same `Retry-After`.
+            .epoch(UNIX_EPOCH + EPOCH)
             .api_key(act.key)
             .latency(act.latency.clone())
             .faults(act.faults.clone())
@@ -120,11 +125,10 @@ fn every(per_second: f64) -> tokio::time::Interval {
 /// What one user does.
 async fn user(didit: Didit, act: Act, number: u64) -> Result<(), BoxError> {
     let send = async |mut request: Request<Body>| {
-        request.extensions_mut().insert(CallOptions::new().deadline(act.patience));
+        request.extensions_mut().insert(CallOptions::new().deadline(DEADLINE));
         if act.forged {
             request.headers_mut().insert("x-correlation-id", header::HeaderValue::from_static("<script>"));
         }
-        // Whoever waits gives up in the end, whatever the call was allowed.
         let response = tokio::time::timeout(act.patience, didit.clone().oneshot(request)).await??;
         Ok::<_, BoxError>(response.into_body().collect().await?.to_bytes())
     };
