@@ -128,6 +128,7 @@
 //! | `opentelemetry` | the ids of traces are those of OpenTelemetry's layer, where it keeps any; includes `correlation` and `telemetry` | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `serde` | reads and writes [snapshots](pacing::PacingSnapshot) of the quota | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
@@ -153,8 +154,10 @@ mod in_memory;
 pub mod outcome;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
+#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+mod sync;
 #[cfg(any(feature = "correlation", feature = "telemetry"))]
 mod trace;
 
