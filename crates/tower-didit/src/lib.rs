@@ -136,16 +136,22 @@ mod macros;
 
 pub mod call;
 mod clock;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod created_at;
 pub mod error;
 #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
 mod expiring;
 #[cfg(any(feature = "correlation", feature = "idempotency"))]
 mod ids;
 pub mod outcome;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod payload;
 pub mod quota;
 mod random;
 #[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 mod refusable;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod timestamp;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;
@@ -165,6 +171,8 @@ pub mod pacing;
 pub mod retry;
 #[cfg(feature = "stack")]
 pub mod stack;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService, StoredDiditService};

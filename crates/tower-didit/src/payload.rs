@@ -8,7 +8,7 @@ use http_body_util::{Empty, Full};
 
 /// The bytes of a body that lies in memory: `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`. Any other streams, as far as
 /// can be told without taking it: `None`.
-pub(super) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
+pub(crate) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
     let body: &dyn Any = body;
     if let Some(full) = body.downcast_ref::<Full<Bytes>>() {
         // The clone shares its bytes, and `Full` gives all of them at once.
@@ -21,7 +21,7 @@ pub(super) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
 }
 
 /// A body of the same type with these bytes, if such a body lies in memory.
-pub(super) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
+pub(crate) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
     let mut made = None;
     let slot: &mut dyn Any = &mut made;
     if let Some(full) = slot.downcast_mut::<Option<Full<Bytes>>>() {
