@@ -546,14 +546,29 @@ fn push_escaped(out: &mut String, character: char) {
     }
 }
 
-/// A number that is not whole, as Python's `repr` writes it: the shortest digits that mean it, with an exponent of at
-/// least two digits below 0.0001.
+/// A number that is not whole, as Python's `repr` writes it: the fewest digits that mean it, with an exponent of at least
+/// two digits below 0.0001.
 fn python_fraction(value: f64) -> String {
-    let scientific = format!("{value:e}");
-    match scientific.split_once("e-") {
-        Some((digits, exponent)) if exponent.len() > 1 || exponent > "4" => format!("{digits}e-{exponent:0>2}"),
-        // Above, Rust writes the same digits without an exponent.
-        _ => format!("{value}"),
+    let shortest = format!("{value:e}");
+    let length = shortest.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
+    // Where two decimals of that length are equally near, Rust takes the larger one and Python the one that is even, which
+    // is how Rust rounds to a given length.
+    let even = format!("{value:.*e}", length.saturating_sub(1));
+    let scientific = if even.parse() == Ok(value) { even } else { shortest };
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if exponent < -4 {
+        return format!("{digits}e-{:02}", exponent.unsigned_abs());
+    }
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |digits| ("-", digits));
+    let digits = digits.replace('.', "");
+    match usize::try_from(exponent) {
+        // What is not whole has digits behind its point.
+        Ok(exponent) => {
+            let (whole, fraction) = digits.split_at_checked(exponent + 1).unwrap_or((&digits, "0"));
+            format!("{sign}{whole}.{fraction}")
+        }
+        Err(_) => format!("{sign}0.{:0>1$}", digits, digits.len() - 1 + exponent.unsigned_abs() as usize),
     }
 }
 

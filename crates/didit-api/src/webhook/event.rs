@@ -275,11 +275,11 @@ impl TryFrom<Map<String, Value>> for Event {
 
     fn try_from(fields: Map<String, Value>) -> Result<Self, NotAnEvent> {
         let mut rest = Fields(fields);
-        let timestamp = rest.take("timestamp", seconds).ok_or(NotAnEvent)?;
+        let timestamp = rest.take("timestamp", whole).ok_or(NotAnEvent)?;
         Ok(Self {
             event_id: rest.text("event_id"),
             webhook_type: rest.text("webhook_type").map(|text| text.as_str().into()),
-            created_at: rest.take("created_at", seconds),
+            created_at: rest.take("created_at", whole),
             application_id: rest.text("application_id"),
             environment: rest.text("environment").map(|text| text.as_str().into()),
             session_id: rest.text("session_id"),
@@ -289,7 +289,7 @@ impl TryFrom<Map<String, Value>> for Event {
             status: rest.text("status"),
             previous_status: rest.text("previous_status"),
             workflow_id: rest.text("workflow_id"),
-            workflow_version: rest.take("workflow_version", Value::as_u64),
+            workflow_version: rest.take("workflow_version", whole),
             vendor_data: rest.text("vendor_data"),
             vendor_business_id: rest.text("vendor_business_id"),
             metadata: rest.owned("metadata", |value| Some(value).filter(|value| !value.is_null()).ok_or(Value::Null)),
@@ -333,14 +333,14 @@ impl Fields {
     }
 }
 
-/// A number of seconds; it may have been written as a float.
-fn seconds(value: &Value) -> Option<u64> {
-    let whole = |float: f64| ((0.0..=LAST_SECOND).contains(&float) && float.fract() == 0.0).then_some(float as u64);
-    value.as_u64().or_else(|| whole(value.as_f64()?))
+/// A whole number, which may have been written as a float.
+fn whole(value: &Value) -> Option<u64> {
+    let float = |float: f64| ((0.0..=LARGEST_WHOLE).contains(&float) && float.fract() == 0.0).then_some(float as u64);
+    value.as_u64().or_else(|| float(value.as_f64()?))
 }
 
-/// The last second that a double tells apart from the next one, 2^53.
-const LAST_SECOND: f64 = 9_007_199_254_740_992.0;
+/// The last whole number that a double tells apart from the next one, 2^53.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
 mod tests {

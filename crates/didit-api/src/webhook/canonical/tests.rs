@@ -93,6 +93,11 @@ fn fractions_are_written_as_python_writes_them_where_asked() {
         ("1234567890123456.5", "1234567890123456.5"),
         ("-12345e-2", "-123.45"),
         ("0.1000000000000000055511151231257827", "0.1"),
+        ("-0.012", "-0.012"),
+        // Halfway between two decimals of the fewest digits: the even one.
+        ("7.3433665119440125e14", "734336651194401.2"),
+        ("760211291875769.75", "760211291875769.8"),
+        ("-75029174549810.625", "-75029174549810.62"),
     ] {
         let body = format!("{{\"v\":{json}}}");
         let python = canonical(body.as_bytes(), Floats::Python, MAX_DEPTH).unwrap();
@@ -227,9 +232,9 @@ fn written(value: &Value, style: &mut impl FnMut() -> usize) -> String {
 fn escaped(text: &str, style: &mut impl FnMut() -> usize) -> String {
     let mut json = String::from("\"");
     for character in text.chars() {
-        if style() % 3 == 0 {
+        if style().is_multiple_of(3) {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                json += &if style() % 2 == 0 { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
+                json += &if style().is_multiple_of(2) { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
             }
         } else {
             let quoted = Value::from(character.to_string()).to_string();
