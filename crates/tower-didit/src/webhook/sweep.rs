@@ -96,7 +96,7 @@ use crate::{
 
 /// Finds sessions whose webhook never came; see the [module](self).
 ///
-/// `B` is the request body of the client, which can be made empty.
+/// `B` is the request body of the client; [`with_body`](Self::with_body) changes it.
 #[must_use = "nothing is found unless `pass` is called or `run` runs"]
 pub struct Sweep<S, B = Full<Bytes>> {
     didit: S,
@@ -238,7 +238,7 @@ impl SweepBuilder {
     ///
     /// [`ConfigError::Zero`] for no reads or statuses; [`ConfigError::Duration`] for a time beyond
     /// [`LONGEST`](Self::LONGEST), and for an interval below 1 s.
-    pub fn build<S, B>(self, didit: S) -> Result<Sweep<S, B>, ConfigError> {
+    pub fn build<S>(self, didit: S) -> Result<Sweep<S>, ConfigError> {
         let zero = [
             ("reads_per_minute", self.reads_per_minute == 0),
             ("reads_per_pass", self.reads_per_pass < 2),
@@ -287,6 +287,12 @@ impl Sweep<()> {
 }
 
 impl<S, B> Sweep<S, B> {
+    /// Sends another type of request body, which can be made empty.
+    pub fn with_body<T>(self) -> Sweep<S, T> {
+        let Self { didit, settings, clock, noted, seen, offset, next_read, progress, body: _ } = self;
+        Sweep { didit, settings, clock, noted, seen, offset, next_read, progress, body: PhantomData }
+    }
+
     /// How far it has come, while it runs.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
