@@ -103,13 +103,18 @@
 //!   it is sent, up to 16 MiB, and sent again from there; a larger one goes out once.
 //! - **Time** is tokio's, so that a test with a paused clock drives every layer.
 //!
+//! # The answer that comes hours later
+//!
+//! What came of a session is told by webhook. [`webhook`] receives it: answered in time, kept on the disk, handled once and
+//! in order, and logged under the correlation id of the request that created the session.
+//!
 //! # Feature flags
 //!
 //! Nothing is on by default.
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper`, `h2` and `idempotency-redb` | |
+//! | `full` | `stack`, `hyper`, `h2`, `idempotency-redb`, `webhook-axum` and `webhook-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
@@ -119,6 +124,9 @@
 //! | `idempotency-redb` | [`RedbStore`](idempotency::store::RedbStore): a store that outlives the process | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
+//! | `webhook` | [`webhook`]: receives Didit's webhooks, once, in order, and under the id of their journey | |
+//! | `webhook-axum` | [`Webhook`](webhook::Webhook) as an axum extractor | |
+//! | `webhook-redb` | [`RedbInbox`](webhook::inbox::RedbInbox): an inbox that outlives the process | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |
