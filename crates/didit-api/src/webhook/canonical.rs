@@ -34,8 +34,8 @@ pub(super) enum Floats {
 pub(super) struct Canonical {
     pub(super) text: String,
     pub(super) head: Head,
-    /// Whether a fraction came in another form than Python's.
-    pub(super) foreign_fractions: bool,
+    /// Whether there is a number that is not whole, which may have come in another form than Python's.
+    pub(super) has_fractions: bool,
 }
 
 /// The fields that are read before anything else is, as canonical JSON.
@@ -81,7 +81,7 @@ pub(super) fn canonical(body: &[u8], floats: Floats, max_depth: usize) -> Result
         out: String::with_capacity(text.len()),
         floats,
         max_depth,
-        foreign_fractions: false,
+        has_fractions: false,
         frames: Vec::new(),
         pending: Vec::new(),
         members: Vec::new(),
@@ -99,7 +99,7 @@ struct Reader<'a> {
     out: String,
     floats: Floats,
     max_depth: usize,
-    foreign_fractions: bool,
+    has_fractions: bool,
     frames: Vec<Frame>,
     /// The members so far of all objects that are open.
     pending: Vec<Member>,
@@ -398,9 +398,11 @@ impl Reader<'_> {
                 return Err(self.fault(MalformedKind::TooLong));
             }
         } else {
-            let python = python_fraction(value);
-            self.foreign_fractions |= python != token;
-            self.out.push_str(if self.floats == Floats::Python { &python } else { token });
+            self.has_fractions = true;
+            match self.floats {
+                Floats::Python => self.out.push_str(&python_fraction(value)),
+                Floats::Kept | Floats::Shortened => self.out.push_str(token),
+            }
         }
         Ok(())
     }
@@ -450,7 +452,7 @@ impl Reader<'_> {
 
     fn finish(mut self) -> Canonical {
         let text = if self.unsorted.is_empty() { self.out } else { self.in_order() };
-        Canonical { text, head: self.head, foreign_fractions: self.foreign_fractions }
+        Canonical { text, head: self.head, has_fractions: self.has_fractions }
     }
 
     /// Puts the members of unsorted objects in order. Every byte is copied once.

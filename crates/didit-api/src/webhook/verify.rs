@@ -246,12 +246,12 @@ impl Default for Verifier {
 /// `1e-05` into `0.00001`.
 fn canonical_made(body: &[u8], canonical_body: &Canonical, signature: &Signature, secrets: &Secrets) -> Vec<bool> {
     let made = secrets.made(canonical_body.text.as_bytes(), signature);
-    if made.contains(&true) || !canonical_body.foreign_fractions {
+    if made.contains(&true) || !canonical_body.has_fractions {
         return made;
     }
     match canonical(body, Floats::Python, MAX_DEPTH) {
-        Ok(python) => secrets.made(python.text.as_bytes(), signature),
-        Err(_) => made,
+        Ok(python) if python.text != canonical_body.text => secrets.made(python.text.as_bytes(), signature),
+        _ => made,
     }
 }
 
