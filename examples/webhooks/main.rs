@@ -162,7 +162,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let inbox = RedbInbox::open(&file.0, Capacity::DEFAULT).await?;
     let client = Client::builder(TokioExecutor::new()).build_http();
     let stack = DiditLayer::builder()
-        .base_url(&format!("http://{}", local.local_addr()))
+        .base_url(format!("http://{}", local.local_addr()))
         .api_key(DEFAULT_API_KEY)
         .build()?
         .layer(client);

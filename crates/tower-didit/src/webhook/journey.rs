@@ -7,6 +7,8 @@
 //! - if [asked to](JourneyLayer::stamp), the id is **stamped** into the request: `metadata.correlation_id`, and
 //!   `metadata.operation_id` if the caller named the [operation](CallOptions::operation_id).
 //!
+//! An answer is kept when it was read to its end, which is held back until then. One that nobody reads is not kept.
+//!
 //! A webhook is handled under the id that was kept; else under the one that was stamped, if it is [valid](CorrelationId);
 //! else under a new one.
 //!
@@ -73,7 +75,7 @@ use tower::{Layer, Service};
 
 use super::inbox::{Inbox, InboxFuture};
 use crate::{
-    call::{CallOptions, CorrelationId, current as call},
+    call::{CallOptions, CorrelationId, OperationId, current as call},
     correlation, payload,
     timestamp::Clock,
 };
@@ -193,7 +195,7 @@ where
             let stamped = Some(&id).filter(|_| within || operation.is_none());
             let stamps = [
                 (CORRELATION_ID, stamped.map(CorrelationId::as_str)),
-                (OPERATION_ID, operation.as_ref().map(|id| id.as_str())),
+                (OPERATION_ID, operation.as_ref().map(OperationId::as_str)),
             ];
             if stamp(&mut request, &stamps).is_none() {
                 tracing::debug!("a session's metadata is not stamped: the body is no JSON object that has room for it");

@@ -10,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use didit_api::webhook::{Event, Rejected, Secrets, SignatureKind, Verified, Verifier};
+use didit_api::webhook::{Event, Rejected, Secrets, SignatureKind, Verified, Verifier, WebhookType};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use serde_json::json;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tower::Service;
@@ -46,7 +46,7 @@ struct Shared {
     secrets: Secrets,
     max_body: usize,
     answer_within: Duration,
-    places: Semaphore,
+    places: Arc<Semaphore>,
     inbox: Arc<dyn Inbox>,
     clock: Clock,
 }
@@ -70,6 +70,8 @@ pub struct Webhook {
     payload: Bytes,
     receiver: Receiver,
     until: Instant,
+    // Until it is taken in, so that what waits for the inbox is bounded too.
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// Why a webhook is not taken, and so which answer it gets.
@@ -167,7 +169,7 @@ impl ReceiverBuilder {
                 return Err(ConfigError::Zero { setting, least: "1" });
             }
         }
-        let places = Semaphore::new(at_once.min(Semaphore::MAX_PERMITS));
+        let places = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
         let (verifier, clock) = (verifier.max_body(max_body), Clock::start());
         let shared = Shared { verifier, secrets, max_body, answer_within, places, inbox, clock };
         Ok(Receiver { shared: Arc::new(shared) })
@@ -212,14 +214,14 @@ impl Receiver {
         B: Body<Error: Into<BoxError>>,
     {
         let until = Instant::now() + self.shared.answer_within;
-        let _place = self.shared.places.try_acquire().map_err(|_| Refusal::Busy)?;
+        let place = Arc::clone(&self.shared.places).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         let (parts, body) = request.into_parts();
         if parts.method != Method::POST {
             return Err(Refusal::Method);
         }
         let payload = self.read(&parts, body, until).await?;
         let verified = self.shared.verifier.verify(&payload, &parts.headers, &self.shared.secrets, self.now())?;
-        Ok(Webhook { verified, payload, receiver: self.clone(), until })
+        Ok(Webhook { verified, payload, receiver: self.clone(), until, _place: Arc::new(place) })
     }
 
     async fn read<B>(&self, parts: &Parts, body: B, until: Instant) -> Result<Bytes, Refusal>
@@ -321,7 +323,7 @@ impl Webhook {
     ///
     /// [`Refusal::Inbox`] or [`Refusal::Late`], both to be answered with 503.
     pub async fn accept(self) -> Result<Accepted, Refusal> {
-        let Self { verified, payload, receiver, until } = self;
+        let Self { verified, payload, receiver, until, _place } = self;
         // A root of its own: a request of Didit's carries no correlation id, so the one of the request is made up.
         let span = tracing::info_span!(
             parent: None,
@@ -330,7 +332,7 @@ impl Webhook {
             correlation_id = tracing::field::Empty,
             session_id = verified.event.session_id,
             event = verified.event.key().as_str(),
-            webhook_type = verified.event.webhook_type.as_ref().map(|kind| kind.as_str()),
+            webhook_type = verified.event.webhook_type.as_ref().map(WebhookType::as_str),
             status = verified.event.status,
         );
         let payload = match verified.proof {
@@ -377,7 +379,7 @@ fn signed_fields(event: &Event) -> Bytes {
         "timestamp": event.timestamp,
         "session_id": event.session_id,
         "status": event.status,
-        "webhook_type": event.webhook_type.as_ref().map(|kind| kind.as_str()),
+        "webhook_type": event.webhook_type.as_ref().map(WebhookType::as_str),
     });
     fields.to_string().into()
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, future::pending, future::poll_fn, sync::Arc, time::Duration};
 
-use didit_api::webhook::Event;
+use didit_api::webhook::{Event, WebhookType};
 use tokio::{
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
@@ -238,7 +238,7 @@ impl Settings {
             correlation_id = id.as_str(),
             session_id = event.session_id,
             event = ticket.key,
-            webhook_type = event.webhook_type.as_ref().map(|kind| kind.as_str()),
+            webhook_type = event.webhook_type.as_ref().map(WebhookType::as_str),
             status = event.status,
             attempt,
         );
