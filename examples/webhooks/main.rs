@@ -148,7 +148,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let loopback = (Ipv4Addr::LOCALHOST, 0);
     let listener = TcpListener::bind(loopback).await?;
     let service = format!("http://{}", listener.local_addr()?);
-    let hiccup = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::First(1));
+    let hiccup =
+        Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).on_route("session-create").when(When::First(1));
     let sandbox = Sandbox::builder()
         .faults(Faults::none().with(hiccup))
         .webhook(Destination::url(format!("{service}/webhooks/didit"), DEFAULT_WEBHOOK_SECRET))
@@ -192,6 +193,9 @@ async fn run() -> Result<(), Box<dyn Error>> {
     while deliveries() < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // What has begun is finished.
+    drop(stop);
+    worker.await?;
     println!("{} deliveries, {} handled", deliveries(), inbox.counts().await?.done);
     println!("\nwhat Didit saw of order-7:");
     for entry in sandbox.journal().iter().filter(|entry| entry.correlation_id.as_deref() == Some("order-7")) {
@@ -199,10 +203,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         println!("  {:5} {:18}{status}", entry.method, entry.route);
     }
 
-    // What has begun is finished.
     sweep.abort();
-    drop(stop);
-    worker.await?;
     local.shutdown().await;
     Ok(())
 }

@@ -31,7 +31,7 @@
 //! | the body of an event, as it came: it may hold a decision, which is personal data | until it is done, or a parked one is given up |
 //! | its key, stream, time, status, session and correlation id | [`Capacity::retention`] after it is done |
 //! | the last time and status of each stream | the same, after the last event |
-//! | which session belongs to which correlation id | [`Capacity::journeys_for`] |
+//! | which session belongs to which correlation id | [`Capacity::journeys`] |
 //!
 //! The body has to be kept: Didit gives its receiver five seconds, and a handler may take longer or fail. Keep the file of
 //! a [`RedbInbox`] as private as the decisions are. What is deleted from it is free to be written over, and not wiped.
