@@ -1,6 +1,6 @@
 //! A receiver is killed again and again, and every event that was answered with a 2xx is handled all the same.
 //!
-//! 12 kills by default, some seconds; `CRASH_KILLS=100 cargo test -p tests --test webhook_crash` takes half a minute.
+//! 12 kills by default, some seconds; `CRASH_KILLS=100 cargo test -p tests --test webhook_crash` takes about two minutes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 

@@ -119,6 +119,7 @@ impl Entry {
         }
     }
 
+    #[cfg(feature = "webhook-redb")]
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, State::Waiting { .. } | State::Claimed { .. })
     }
