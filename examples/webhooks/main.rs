@@ -37,7 +37,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer, DiditService,
@@ -133,8 +137,9 @@ async fn call<T: DeserializeOwned>(
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // JSON lines with the span that they were written in, and with it the correlation id.
-    tracing_subscriber::fmt().json().with_span_list(false).with_writer(std::io::stderr).init();
+    // JSON lines with the spans that they were written in, and with them the correlation id.
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    lines.with_writer(std::io::stderr).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -180,8 +185,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let worker = tokio::spawn(worker.run_until(async {
         let _ = stopped.await;
     }));
-    // Looks for what never came, every quarter of an hour; here nothing is missed.
-    let sweep = tokio::spawn(Sweep::builder(inbox.clone()).build(didit.clone())?.run());
+    // Looks for what never came, every quarter of an hour; the demonstration is over before the first one begins.
+    let sweep = Sweep::builder(inbox.clone()).build(didit.clone())?;
+    let sweep = tokio::spawn(async {
+        sleep(Duration::from_secs(900)).await;
+        sweep.run().await;
+    });
     tokio::spawn(axum::serve(listener, app(didit, receiver)).into_future());
 
     demonstrate(&service).await?;
@@ -191,7 +200,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         sandbox.webhooks().iter().flat_map(|record| record.attempts.clone()).filter(|it| it.status.is_some()).count()
     };
     while deliveries() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     // What has begun is finished.
     drop(stop);
