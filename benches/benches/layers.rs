@@ -156,14 +156,14 @@ fn f_pacing_of_a_second_key(bencher: Bencher<'_, '_>) {
 }
 
 /// What one more permit costs while so many wait: it is given, its call is woken, sent and answered, and another joins the
-/// end of the queue. The window is shorter than the work of it, so that nobody waits for time to pass.
+/// end of the queue. Half of those who wait go out in one window, which is as short as can be.
 #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
 fn f_pacing_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     const PERMITS: usize = 10_000;
 
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
     let builder = PacingLayer::builder().epsilon(Duration::ZERO).transit(Duration::ZERO);
-    let Some(layer) = writes(500).and_then(|limits| builder.limits(limits).build().ok()) else { return };
+    let Some(layer) = writes(waiting / 2).and_then(|limits| builder.limits(limits).build().ok()) else { return };
     let service = layer.layer(Instant);
     let mut calls = JoinSet::new();
     runtime.block_on(async {
@@ -181,7 +181,7 @@ fn f_pacing_permits(bencher: Bencher<'_, '_>, waiting: usize) {
 }
 
 /// The reference: a first-in-first-out semaphore that gets as many permits at a time.
-#[divan::bench(args = [1_000, 100_000], sample_count = 20, sample_size = 1)]
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
 fn f_semaphore_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     const PERMITS: usize = 10_000;
 
@@ -201,8 +201,8 @@ fn f_semaphore_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     bencher.counter(ItemsCount::new(PERMITS)).bench_local(|| {
         runtime.block_on(async {
             for place in 0..PERMITS {
-                if place % 500 == 0 {
-                    turns.add_permits(500);
+                if place % (waiting / 2) == 0 {
+                    turns.add_permits(waiting / 2);
                 }
                 calls.join_next().await;
                 calls.spawn(call(Arc::clone(&turns)));
@@ -228,7 +228,8 @@ fn f_pacing_refusals(bencher: Bencher<'_, '_>, waiting: usize) {
 }
 
 /// One scope of so many writes a millisecond.
-fn writes(limit: u32) -> Option<Limits> {
+fn writes(limit: usize) -> Option<Limits> {
+    let limit = u32::try_from(limit).ok()?;
     let scope = didit_api::Scope::methods("generic-write", limit, ["POST"]).ok()?;
     Limits::none().with(scope.with_window(Duration::from_millis(1)).ok()?).ok()
 }
