@@ -165,8 +165,10 @@ async fn record(acts: &[Act], seed: u64, step: Duration) -> Result<Recording, Bo
         }
     };
     let played: Result<(), BoxError> = tokio::select! {
-        played = play => played,
+        // In this order, so that every run is the same.
+        biased;
         () = scrape => Ok(()),
+        played = play => played,
     };
     played?;
     Ok(recording)
