@@ -136,6 +136,7 @@
 //! | `webhook-redb` | [`RedbInbox`](webhook::inbox::RedbInbox): an inbox that outlives the process | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `serde` | reads and writes [snapshots](pacing::PacingSnapshot) of the quota | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
@@ -165,8 +166,10 @@ pub mod outcome;
 mod payload;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
+#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+mod sync;
 #[cfg(any(feature = "idempotency", feature = "webhook"))]
 mod timestamp;
 #[cfg(any(feature = "correlation", feature = "telemetry"))]
