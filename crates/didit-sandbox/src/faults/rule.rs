@@ -1,5 +1,7 @@
 //! Which requests a fault happens to.
 
+use std::time::Duration;
+
 use http::Method;
 use serde::Deserialize;
 
@@ -19,6 +21,10 @@ pub enum When {
     First(u64),
     /// Those with these numbers.
     Nth(#[serde(deserialize_with = "file::numbers")] Vec<u64>),
+    /// Those that arrive in this time, counted from the start of the sandbox: from the first instant on, and before the
+    /// second.
+    #[serde(rename = "between_ms", deserialize_with = "file::between")]
+    Between(Duration, Duration),
 }
 
 /// One fault, the requests it applies to, and when it fires.
@@ -105,6 +111,9 @@ impl Faults {
             match &rule.when {
                 When::Probability(value) if !(0.0..=1.0).contains(value) => {
                     return Err(FaultsError::Probability { rule: number, value: *value });
+                }
+                When::Between(from, until) if from >= until => {
+                    return Err(FaultsError::Between { rule: number, from: *from, until: *until });
                 }
                 When::Nth(numbers) if numbers.contains(&0) => return Err(FaultsError::Nth { rule: number }),
                 _ => {}
