@@ -1,0 +1,68 @@
+//! Ours.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use tower::Layer;
+use tower_didit::{DiditLayer, Randomness, pacing::PacingLayer};
+
+use didit_api::Limits;
+
+use super::{Client, Quota, Strategy, boxed};
+use crate::outcomes::{Problem, world::Wire};
+
+/// The pacing layer alone.
+#[derive(Clone, Debug)]
+pub struct Pacing {
+    /// The limits of the world.
+    pub limits: Limits,
+    /// The largest burst, if there is a largest.
+    pub burst: Option<NonZeroU32>,
+    /// An ε other than what the server needs.
+    pub epsilon: Option<Duration>,
+}
+
+impl Pacing {
+    /// With nothing but the limits and the ε that the server needs.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, burst: None, epsilon: None }
+    }
+}
+
+impl Strategy for Pacing {
+    fn name(&self) -> String {
+        let burst = self.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
+        let epsilon = self.epsilon.map(|epsilon| format!(", ε {epsilon:?}")).unwrap_or_default();
+        format!("tower-didit{burst}{epsilon}")
+    }
+
+    fn client(&self, wire: Wire, quota: &Quota) -> Result<Client, Problem> {
+        let builder = PacingLayer::builder().limits(self.limits.clone()).epsilon(self.epsilon.unwrap_or(quota.epsilon));
+        let builder = if let Some(burst) = self.burst { builder.burst(burst) } else { builder };
+        Ok(boxed(builder.build()?.layer(wire)))
+    }
+}
+
+/// The assembled stack, as it comes.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// The limits of the world.
+    pub limits: Limits,
+    /// Whether an open circuit is told at once.
+    pub fail_fast: bool,
+}
+
+impl Strategy for Stack {
+    fn name(&self) -> String {
+        "tower-didit".to_owned()
+    }
+
+    fn client(&self, wire: Wire, quota: &Quota) -> Result<Client, Problem> {
+        let layer = DiditLayer::builder()
+            .without_api_key()
+            .limits(self.limits.clone())
+            .randomness(Randomness::seeded(quota.seed))
+            .retry(|retry| retry.fail_fast(self.fail_fast))
+            .build()?;
+        Ok(boxed(layer.layer(wire)))
+    }
+}
