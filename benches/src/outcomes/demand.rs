@@ -75,6 +75,7 @@ pub async fn saturate_and_cancel(
                         sleep(patience).await;
                     };
                     tokio::select! {
+                        biased;
                         _ = call => {}
                         () = give_up => {}
                     }

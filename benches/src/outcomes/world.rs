@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use didit_api::{Limits, Scope, limits::LimitsError};
@@ -108,6 +108,8 @@ impl Server {
         let strict = self == Self::Strict;
         Sandbox::builder()
             .seed(seed)
+            // A fixed date, so that whole seconds begin at the same instants in every run.
+            .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
             .api_key(KEY)
             .any_workflow(true)
             .journal_capacity(0)

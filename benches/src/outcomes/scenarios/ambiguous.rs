@@ -89,7 +89,7 @@ fn operation(number: u32) -> Request<Body> {
 
 fn strategies() -> Vec<AnyStrategy> {
     vec![
-        Box::new(Stack { limits: Limits::none(), fail_fast: false }),
+        Box::new(Stack::new(Limits::none())),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),

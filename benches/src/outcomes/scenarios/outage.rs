@@ -88,7 +88,8 @@ pub fn world(strategy: &dyn Strategy, clients: u32, seed: u64) -> Result<Outage,
 
 fn strategies() -> Vec<AnyStrategy> {
     vec![
-        Box::new(Stack { limits: Limits::none(), fail_fast: false }),
+        Box::new(Stack::new(Limits::none())),
+        Box::new(Stack { fail_fast: true, health: Some(5 * SECOND), ..Stack::new(Limits::none()) }),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),

@@ -46,7 +46,7 @@ pub struct ProviderDown {
     pub others: Counts,
     /// Calls that do.
     pub needy: Counts,
-    /// Calls per minute that do not need it, had nothing happened.
+    /// Calls per minute that do not need it, were those that do refused at once.
     pub best: f64,
     /// Seconds from the return until calls that need it are served as before.
     pub recovery: Option<f64>,
@@ -83,11 +83,11 @@ pub fn world(strategy: &dyn Strategy, seed: u64) -> Result<ProviderDown, Problem
         until(&others, LENGTH, workers).await;
         let (others, needy) = (others.counts(), needy.counts());
         // Both legs of `Leg::Near` take 70 ms on average.
-        let round = WORKERS.1.as_secs_f64() + 0.14;
-        let all = WORKERS.0 as f64 / round;
+        let (rest, trip) = (WORKERS.1.as_secs_f64(), 0.14);
+        let before = NEEDY * WORKERS.0 as f64 / (rest + trip);
         Ok(ProviderDown {
-            recovery: needy.recovery(DOWN.1, BACK.1, BACK.0 * all * NEEDY * BACK.1.as_secs_f64(), LENGTH),
-            best: all * (1.0 - NEEDY) * 60.0,
+            recovery: needy.recovery(DOWN.1, BACK.1, BACK.0 * before * BACK.1.as_secs_f64(), LENGTH),
+            best: (1.0 - NEEDY) * 60.0 * WORKERS.0 as f64 / (rest + (1.0 - NEEDY) * trip),
             others,
             needy,
         })
@@ -100,7 +100,7 @@ fn screening() -> Request<Body> {
 
 fn strategies() -> Vec<AnyStrategy> {
     vec![
-        Box::new(Stack { limits: Limits::none(), fail_fast: true }),
+        Box::new(Stack { fail_fast: true, ..Stack::new(Limits::none()) }),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),
@@ -132,7 +132,7 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     }
     let about = format!(
         "{} workers; {:.0} % of the calls screen names, and from second {} to second {} these hang for {} s and end in a 504. \
-         Goodput is the other calls per minute meanwhile; lost calls and waits are theirs too. Attempts per call are those \
+         Goodput is the other calls per minute meanwhile, and the best what it would be if the screenings were refused at once; lost calls and waits are theirs too. Attempts per call are those \
          of the screenings, recovery is from the provider's return until half a minute brings {:.0} % of the screenings it \
          brought before. Ours tells an open circuit at once (`fail_fast`).",
         WORKERS.0,

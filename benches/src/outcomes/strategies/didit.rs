@@ -8,7 +8,10 @@ use tower_didit::{DiditLayer, Randomness, pacing::PacingLayer};
 use didit_api::Limits;
 
 use super::{Client, Quota, Strategy, boxed};
-use crate::outcomes::{Problem, world::Wire};
+use crate::{
+    Body,
+    outcomes::{Problem, world::Wire},
+};
 
 /// The pacing layer alone.
 #[derive(Clone, Debug)]
@@ -49,11 +52,21 @@ pub struct Stack {
     pub limits: Limits,
     /// Whether an open circuit is told at once.
     pub fail_fast: bool,
+    /// How often the health check is asked while the core circuit is open, if it is.
+    pub health: Option<Duration>,
+}
+
+impl Stack {
+    /// With nothing but the limits.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, fail_fast: false, health: None }
+    }
 }
 
 impl Strategy for Stack {
     fn name(&self) -> String {
-        "tower-didit".to_owned()
+        let health = self.health.map(|every| format!(", fail fast, health check every {every:?}")).unwrap_or_default();
+        format!("tower-didit{health}")
     }
 
     fn client(&self, wire: Wire, quota: &Quota) -> Result<Client, Problem> {
@@ -63,6 +76,11 @@ impl Strategy for Stack {
             .randomness(Randomness::seeded(quota.seed))
             .retry(|retry| retry.fail_fast(self.fail_fast))
             .build()?;
+        if let Some(every) = self.health {
+            let watch =
+                layer.circuit_breaker().handle().watch_health::<_, Body, _>(wire.clone(), DiditLayer::BASE_URL, every);
+            tokio::spawn(watch);
+        }
         Ok(boxed(layer.layer(wire)))
     }
 }

@@ -79,7 +79,7 @@ pub trait Gate: Strategy {
 }
 
 /// Makes a client of a service, whatever its answers and errors are.
-pub(super) fn boxed<S, RB, E>(service: S) -> Client
+pub fn boxed<S, RB, E>(service: S) -> Client
 where
     S: Service<Request<Body>, Response = Response<RB>, Error = E> + Clone + Send + Sync + 'static,
     S::Future: Send,

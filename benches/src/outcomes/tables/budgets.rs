@@ -1,6 +1,14 @@
 //! Budgets for repetitions, at every probability of failure.
 
-use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use ::tower::{
     Layer, ServiceExt,
@@ -30,6 +38,9 @@ use crate::{
 /// How many calls a cell is made of, and how far apart they are.
 const CALLS: (u32, Duration) = (20_000, Duration::from_millis(10));
 
+/// The most repetitions of one call.
+const REPETITIONS: u32 = 3;
+
 const PROBABILITIES: [f64; 6] = [0.05, 0.10, 0.20, 0.50, 0.90, 1.00];
 
 /// A rule for how many repetitions there may be; four attempts at the most with each.
@@ -43,27 +54,80 @@ pub enum Rule {
     Cheap,
     /// Ours after an ambiguous failure.
     Dear,
-    /// tower's: a share of the requests.
+    /// tower's, which successes fund.
     Tower(f32),
+    /// tower's store, filled by every request.
+    Requests(f32),
+    /// gRPC's throttle (gRFC A6): 10 tokens, a failure takes one, a success puts a tenth in, and above half there may be
+    /// repetitions.
+    Grpc,
 }
 
-/// tower's budget with no backoff.
+/// A store of tokens with no backoff, under tower's retry.
 #[derive(Clone, Debug)]
 struct Budgeted {
-    budget: Arc<TpsBudget>,
+    store: Store,
     left: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Store {
+    Successes(Arc<TpsBudget>),
+    Requests(Arc<TpsBudget>),
+    /// In tenths of a token.
+    Grpc(Arc<AtomicU32>),
+}
+
+/// gRPC's store when it is full, in tenths of a token.
+const GRPC_FULL: u32 = 100;
+
+impl Store {
+    fn first_attempt(&self) {
+        if let Self::Requests(budget) = self {
+            budget.deposit();
+        }
+    }
+
+    fn success(&self) {
+        match self {
+            Self::Successes(budget) => budget.deposit(),
+            Self::Requests(_) => {}
+            Self::Grpc(tenths) => {
+                let _full = tenths
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < GRPC_FULL).then_some(held + 1));
+            }
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        match self {
+            Self::Successes(budget) | Self::Requests(budget) => budget.withdraw(),
+            Self::Grpc(tenths) => tenths.load(Ordering::Relaxed) > GRPC_FULL / 2,
+        }
+    }
+
+    fn failure(&self) {
+        if let Self::Grpc(tenths) = self {
+            let taken = |held: u32| Some(held.saturating_sub(10));
+            let _held = tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+        }
+    }
 }
 
 impl<E> Policy<Request<Body>, Response<()>, E> for Budgeted {
     type Future = std::future::Ready<()>;
 
     fn retry(&mut self, _: &mut Request<Body>, result: &mut Result<Response<()>, E>) -> Option<std::future::Ready<()>> {
+        if self.left == REPETITIONS {
+            self.store.first_attempt();
+        }
         if result.as_ref().is_ok_and(|response| response.status().is_success()) {
-            self.budget.deposit();
+            self.store.success();
             return None;
         }
+        self.store.failure();
         self.left = self.left.checked_sub(1)?;
-        self.budget.withdraw().then(|| ready(()))
+        self.store.may_repeat().then(|| ready(()))
     }
 
     fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
@@ -72,7 +136,17 @@ impl<E> Policy<Request<Body>, Response<()>, E> for Budgeted {
 }
 
 impl Rule {
-    const ALL: [Self; 6] = [Self::None, Self::Plain, Self::Cheap, Self::Dear, Self::Tower(0.2), Self::Tower(0.1)];
+    const ALL: [Self; 9] = [
+        Self::None,
+        Self::Plain,
+        Self::Cheap,
+        Self::Dear,
+        Self::Tower(0.2),
+        Self::Tower(0.1),
+        Self::Requests(0.2),
+        Self::Requests(0.1),
+        Self::Grpc,
+    ];
 
     fn name(self) -> String {
         match self {
@@ -80,7 +154,9 @@ impl Rule {
             Self::Plain => "three repetitions".to_owned(),
             Self::Cheap => "tower-didit, refused (cost 5)".to_owned(),
             Self::Dear => "tower-didit, ambiguous (cost 14)".to_owned(),
-            Self::Tower(share) => format!("tower TpsBudget, {:.0} %", 100.0 * share),
+            Self::Tower(share) => format!("tower TpsBudget, {:.0} % of successes", 100.0 * share),
+            Self::Requests(share) => format!("{:.0} % of requests", 100.0 * share),
+            Self::Grpc => "gRPC 10/0.1".to_owned(),
         }
     }
 
@@ -117,14 +193,22 @@ impl Rule {
         };
         match self {
             Self::None => ours(1, None),
-            Self::Plain => ours(4, None),
-            Self::Cheap | Self::Dear => ours(4, Some(Budget::default())),
-            Self::Tower(share) => {
-                let budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 0, share));
-                Ok(boxed(Retry::new(Budgeted { budget, left: 3 }, server)))
-            }
+            Self::Plain => ours(1 + REPETITIONS, None),
+            Self::Cheap | Self::Dear => ours(1 + REPETITIONS, Some(Budget::default())),
+            Self::Tower(share) => Ok(budgeted(Store::Successes(tps(share)), server)),
+            Self::Requests(share) => Ok(budgeted(Store::Requests(tps(share)), server)),
+            Self::Grpc => Ok(budgeted(Store::Grpc(Arc::new(AtomicU32::new(GRPC_FULL))), server)),
         }
     }
+}
+
+/// tower's store over ten seconds, without what it allows on top.
+fn tps(share: f32) -> Arc<TpsBudget> {
+    Arc::new(TpsBudget::new(Duration::from_secs(10), 0, share))
+}
+
+fn budgeted(store: Store, server: Client) -> Client {
+    boxed(Retry::new(Budgeted { store, left: REPETITIONS }, server))
 }
 
 /// Attempts for each call, and the share of calls that succeed.
