@@ -6,10 +6,10 @@ use std::{num::NonZeroU32, process::Command, time::Duration};
 
 use benches::outcomes::{
     scenarios::{ambiguous, bursts, cancelled, outage, provider_down, saturated, two_scopes},
-    strategies::{Governor, Pacing, RateLimited, Stack, TowerRetry, boxed},
+    strategies::{Governor, Pacing, Stack, TowerRetry, boxed},
     tables::{silence, waiters},
     tally::Tally,
-    world::{LIMIT, Leg, MINUTE, SECOND, Server, Trace, Wire, read, reads, simulate},
+    world::{LIMIT, Leg, SECOND, Server, Trace, Wire, read, reads, simulate},
 };
 use didit_api::Limits;
 use tower::ServiceBuilder;

@@ -93,6 +93,9 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
+/// How a column is written; `None` where it does not apply.
+type Cell = fn(&Row) -> Option<String>;
+
 /// What a scenario left behind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -111,7 +114,7 @@ impl Report {
     pub fn markdown(&self) -> String {
         let name = self.rows.first().map_or("", |row| row.scenario);
         let mut text = format!("## {name}\n\n{}\n\n", self.about);
-        let columns: [(&str, fn(&Row) -> Option<String>); 9] = [
+        let columns: [(&str, Cell); 9] = [
             ("goodput", |row| row.goodput.map(|number| format!("{number:.1}"))),
             ("best", |row| row.best.map(|number| format!("{number:.1}"))),
             ("429s", |row| row.throttled.map(|number| number.to_string())),

@@ -151,6 +151,11 @@ impl Leg {
         most - least
     }
 
+    /// The longest.
+    pub fn longest(self) -> Duration {
+        self.distribution().bounds().1
+    }
+
     /// The latency of both legs.
     pub fn latency(self) -> Latency {
         Latency::one_way(self.distribution())

@@ -22,7 +22,7 @@ use crate::{
         in_parallel,
         strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
         tally::{Counts, Tally},
-        world::{LIMIT, Leg, MINUTE, Server, Wire, post, simulate_with},
+        world::{Leg, MINUTE, Server, Wire, post, simulate_with},
     },
 };
 
@@ -53,7 +53,7 @@ pub fn world(strategy: &dyn Strategy, operations: u32, seed: u64) -> Result<(Cou
     simulate_with(strategy, async || {
         let builder = Server::Lenient.sandbox(seed).limits(Limits::none()).faults(faults());
         let wire = Wire::new(builder.latency(Leg::Near.latency()).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: Server::Lenient.epsilon(), seed };
+        let quota = Quota::of(Server::Lenient, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         let next = Arc::new(AtomicU32::new(0));

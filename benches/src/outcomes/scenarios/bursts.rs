@@ -31,7 +31,7 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<(Co
         let server = Server::Lenient;
         let sandbox = server.sandbox(seed).limits(reads(LIMIT)?).latency(Leg::Near.latency()).build()?;
         let wire = Wire::new(sandbox);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         open(&client, &tally, arrivals(length, seed), 10 * MINUTE, |_| read()).await;

@@ -9,7 +9,7 @@ use crate::outcomes::{
     in_parallel,
     strategies::{AnyStrategy, Governor, Pacing, Quota, RateLimited, RetryAfter, SlidingOrFixed, Strategy, WindowType},
     tally::Tally,
-    world::{LIMIT, Leg, MINUTE, Server, Wire, best, read, reads, simulate},
+    world::{LIMIT, Leg, MINUTE, SECOND, Server, Wire, best, read, reads, simulate},
 };
 
 /// The share of calls that is given up.
@@ -45,7 +45,7 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<Can
         let server = Server::Lenient;
         let builder = server.sandbox(seed).limits(reads(LIMIT)?).latency(Leg::Near.latency());
         let wire = Wire::new(builder.abandoned_requests_arrive(true).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         saturate_and_cancel(&client, &tally, WORKERS, length, (SHARE, LONGEST, seed), read).await;
@@ -63,6 +63,8 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<Can
 fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
     Ok(vec![
         Box::new(Pacing::new(reads(LIMIT)?)),
+        // What somebody has who does not know the network: the transit time as it comes.
+        Box::new(Pacing { transit: Some(5 * SECOND), ..Pacing::new(reads(LIMIT)?) }),
         Box::new(RateLimited),
         Box::new(Governor { burst: None, spread: None }),
         Box::new(SlidingOrFixed { window: WindowType::SlidingLog, spread: None }),

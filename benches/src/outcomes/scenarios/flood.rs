@@ -40,7 +40,7 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<Flo
     simulate(async || {
         let server = Server::Lenient;
         let wire = Wire::new(server.sandbox(seed).limits(reads(LIMIT)?).latency(Leg::Near.latency()).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let (batch, interactive) = (Tally::start(), Tally::start());
         let arrivals = poisson(INTERACTIVE, length - 5 * MINUTE, seed);

@@ -13,7 +13,7 @@ use crate::outcomes::{
     in_parallel,
     strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
     tally::{Counts, Tally},
-    world::{LIMIT, Leg, MINUTE, SECOND, Server, Wire, read, simulate_with},
+    world::{Leg, MINUTE, SECOND, Server, Wire, read, simulate_with},
 };
 
 /// When the server goes down, and when it is back.
@@ -53,7 +53,7 @@ pub fn world(strategy: &dyn Strategy, clients: u32, seed: u64) -> Result<Outage,
         let down = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::Between(DOWN.0, DOWN.1));
         let builder = Server::Lenient.sandbox(seed).limits(Limits::none()).faults(Faults::none().with(down));
         let wire = Wire::new(builder.latency(Leg::Near.latency()).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: Server::Lenient.epsilon(), seed };
+        let quota = Quota::of(Server::Lenient, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         let tasks = (0..clients).map(|number| {

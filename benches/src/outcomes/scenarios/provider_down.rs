@@ -17,7 +17,7 @@ use crate::{
         in_parallel,
         strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
         tally::{Counts, Tally},
-        world::{LIMIT, Leg, MINUTE, Server, Wire, post, read, simulate_with},
+        world::{Leg, Server, Wire, post, read, simulate_with},
     },
 };
 
@@ -63,7 +63,7 @@ pub fn world(strategy: &dyn Strategy, seed: u64) -> Result<ProviderDown, Problem
         let rule = Rule::new(hang).on_route("aml").when(When::Between(DOWN.0, DOWN.1));
         let builder = Server::Lenient.sandbox(seed).limits(Limits::none()).faults(Faults::none().with(rule));
         let wire = Wire::new(builder.latency(Leg::Near.latency()).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: Server::Lenient.epsilon(), seed };
+        let quota = Quota::of(Server::Lenient, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let (others, needy) = (Tally::start(), Tally::start());
         let workers = (0..WORKERS.0).map(|worker| {

@@ -31,7 +31,7 @@ pub struct Saturation {
     pub lost: u64,
     /// Calls made.
     pub calls: u64,
-    /// Attempts sent.
+    /// Attempts sent, those of calls that had not ended at the end too.
     pub attempts: u64,
     /// The most arrivals in one window of the server.
     pub largest: u64,
@@ -52,7 +52,7 @@ pub fn world(
     simulate(async || {
         let sandbox = server.sandbox(seed).limits(reads(LIMIT)?).latency(leg.latency()).build()?;
         let wire = Wire::new(sandbox);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, leg, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         saturate(&client, &tally, WORKERS, length, |_| read()).await;
@@ -62,8 +62,8 @@ pub fn world(
             best: best(LIMIT, wire.mean_rtt(), server.epsilon()),
             throttled: stats.throttled,
             lost: counts.lost,
-            calls: counts.calls,
-            attempts: counts.attempts,
+            calls: counts.made,
+            attempts: wire.sent(),
             largest: stats.peak.get("wide").map_or(0, |peak| peak.arrived),
         })
     })

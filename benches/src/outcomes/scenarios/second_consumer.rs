@@ -14,7 +14,7 @@ use crate::outcomes::{
         Strategy, WindowType,
     },
     tally::Tally,
-    world::{LIMIT, Leg, MINUTE, Server, Wire, best, read, reads, simulate},
+    world::{LIMIT, Leg, Server, Wire, best, read, reads, simulate},
 };
 
 /// How many requests a minute the other one sends.
@@ -71,7 +71,7 @@ pub fn world(strategy: &dyn Strategy, server: Server, seed: u64) -> Result<Share
         // Stamps are exact either way: what matters here is whether refusals count.
         let wire = Wire::new(builder.whole_second_stamps(false).build()?);
         let epsilon = Server::Lenient.epsilon();
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon, seed };
+        let quota = Quota::of(Server::Lenient, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let tally = Tally::start();
         let throttled_until = async |until: Duration| {

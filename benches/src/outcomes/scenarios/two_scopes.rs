@@ -117,7 +117,7 @@ pub fn world(approach: Approach, length: Duration, seed: u64) -> Result<TwoScope
         let server = Server::Lenient;
         let sandbox = server.sandbox(seed).limits(limits()?).latency(Leg::Near.latency()).build()?;
         let wire = Wire::new(sandbox);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, Leg::Near, seed);
         let client = approach.client(wire.clone(), quota)?;
         let (wide, narrow) = (Tally::start(), Tally::start());
         let narrow_read = |_| to(Method::GET, NARROW_PATH);

@@ -22,12 +22,14 @@ pub struct Pacing {
     pub burst: Option<NonZeroU32>,
     /// An ε other than what the server needs.
     pub epsilon: Option<Duration>,
+    /// A transit time other than the longest leg.
+    pub transit: Option<Duration>,
 }
 
 impl Pacing {
-    /// With nothing but the limits and the ε that the server needs.
+    /// With nothing but the limits, and the ε and transit time that the world needs.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, burst: None, epsilon: None }
+        Self { limits, burst: None, epsilon: None, transit: None }
     }
 }
 
@@ -35,11 +37,15 @@ impl Strategy for Pacing {
     fn name(&self) -> String {
         let burst = self.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
         let epsilon = self.epsilon.map(|epsilon| format!(", ε {epsilon:?}")).unwrap_or_default();
-        format!("tower-didit{burst}{epsilon}")
+        let transit = self.transit.map(|transit| format!(", transit {transit:?}")).unwrap_or_default();
+        format!("tower-didit{burst}{epsilon}{transit}")
     }
 
     fn client(&self, wire: Wire, quota: &Quota) -> Result<Client, Problem> {
-        let builder = PacingLayer::builder().limits(self.limits.clone()).epsilon(self.epsilon.unwrap_or(quota.epsilon));
+        let builder = PacingLayer::builder()
+            .limits(self.limits.clone())
+            .epsilon(self.epsilon.unwrap_or(quota.epsilon))
+            .transit(self.transit.unwrap_or(quota.transit));
         let builder = if let Some(burst) = self.burst { builder.burst(burst) } else { builder };
         Ok(boxed(builder.build()?.layer(wire)))
     }

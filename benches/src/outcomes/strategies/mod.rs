@@ -25,7 +25,10 @@ pub use self::{
     resilience::{Retrying as ResilienceRetry, SlidingOrFixed, WindowType},
     tower::{RateLimited, Retrying as TowerRetry},
 };
-use super::{Problem, world::Wire};
+use super::{
+    Problem,
+    world::{LIMIT, Leg, MINUTE, Server, Wire},
+};
 use crate::Body;
 
 /// The error of a client, whatever it is made of.
@@ -64,8 +67,17 @@ pub struct Quota {
     pub window: Duration,
     /// What the server's stamps are coarse by.
     pub epsilon: Duration,
+    /// How long a request may be on its way.
+    pub transit: Duration,
     /// The seed of the client's randomness.
     pub seed: u64,
+}
+
+impl Quota {
+    /// [`LIMIT`] a minute, at a server and over a distance of these kinds.
+    pub fn of(server: Server, leg: Leg, seed: u64) -> Self {
+        Self { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), transit: leg.longest(), seed }
+    }
 }
 
 /// A limiter: a strategy that can also stand before another client.

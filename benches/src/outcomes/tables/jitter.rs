@@ -19,8 +19,11 @@ type Waits = Vec<Duration>;
 /// A kind of jitter: the waits of the next client.
 type Kind = Box<dyn FnMut() -> Waits>;
 
-/// From a formula for the nth wait, counted from 0, which is told the one before it.
-fn formula(random: Randomness, wait: impl Fn(i32, f64, &Randomness) -> f64 + 'static) -> Kind {
+/// The nth wait in seconds, counted from 0; told the one before it.
+type Formula = Box<dyn Fn(i32, f64, &Randomness) -> f64>;
+
+/// From a formula.
+fn from_formula(random: Randomness, wait: Formula) -> Kind {
     Box::new(move || {
         let mut last = 1.0;
         let waits = (0..5).map(|number| {
@@ -35,7 +38,7 @@ fn kinds(seed: u64) -> Vec<(&'static str, Kind)> {
     let random = Randomness::seeded(seed);
     let between = |random: &Randomness, least: f64, most: f64| least + (most - least) * random.unit();
     let ours = random.clone();
-    let formula = |wait: Box<dyn Fn(i32, f64, &Randomness) -> f64>| formula(random.clone(), wait);
+    let formula = |wait: Formula| from_formula(random.clone(), wait);
     let mut seeds = seed;
     vec![
         (

@@ -11,7 +11,7 @@ use crate::{
         scenarios::Settings,
         strategies::{Pacing, Quota, Strategy},
         tally::Tally,
-        world::{LIMIT, Leg, MINUTE, Server, Trace, Wire, read, reads, simulate},
+        world::{LIMIT, Leg, Server, Trace, Wire, read, reads, simulate},
     },
 };
 
@@ -27,7 +27,7 @@ pub fn longest(burst: Option<NonZeroU32>, seed: u64) -> Result<Duration, Problem
     simulate(async || {
         let server = Server::Lenient;
         let wire = Wire::new(server.sandbox(seed).limits(reads(LIMIT)?).latency(Leg::Near.latency()).build()?);
-        let quota = Quota { limit: LIMIT, window: MINUTE, epsilon: server.epsilon(), seed };
+        let quota = Quota::of(server, Leg::Near, seed);
         let client = Pacing { burst, ..Pacing::new(reads(LIMIT)?) }.client(wire, &quota)?;
         let tally = Tally::start();
         let traces: Vec<_> = (0..QUEUED).map(|_| Trace::default()).collect();
