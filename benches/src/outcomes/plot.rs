@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use plotters::prelude::{
-    BLACK, ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend, ShapeStyle, WHITE,
+    BLACK, ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition,
+    ShapeStyle, WHITE,
 };
 
 use super::{Curve, Problem};
@@ -19,7 +20,10 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(120, 120, 120),
 ];
 
-const SIZE: (u32, u32) = (860, 420);
+const SIZE: (u32, u32) = (860, 460);
+
+/// How much higher than the highest curve the plot is: room for the names of the curves.
+const HEADROOM: f64 = 1.7;
 
 /// Draws curves into a file. `trouble` is when the trouble began and when it was over, in minutes.
 ///
@@ -37,21 +41,22 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve], trouble: (f64, f64)) -> 
         .margin(12)
         .x_label_area_size(38)
         .y_label_area_size(58)
-        .build_cartesian_2d(1.0..length, 0.0..most * 1.25)?;
-    chart.configure_mesh().light_line_style(WHITE).x_desc("minute").y_desc("calls served in it").draw()?;
+        .build_cartesian_2d(0.0..length, 0.0..most * HEADROOM)?;
+    chart.configure_mesh().light_line_style(WHITE).x_desc("minute").y_desc("calls served per minute").draw()?;
     for end in [trouble.0, trouble.1] {
         let style = ShapeStyle::from(&BLACK).stroke_width(1);
-        chart.draw_series(std::iter::once(PathElement::new(vec![(end, 0.0), (end, most * 1.25)], style)))?;
+        chart.draw_series(std::iter::once(PathElement::new(vec![(end, 0.0), (end, most * HEADROOM)], style)))?;
     }
     // Ours is drawn last, over the others.
     let coloured: Vec<_> = curves.iter().zip(COLOURS.iter().cycle()).collect();
     for (curve, colour) in coloured.into_iter().rev() {
-        let width = if curve.strategy.starts_with("tower-didit") { 3 } else { 1 };
+        let width = if curve.strategy == "tower-didit" { 3 } else { 1 };
         let style = ShapeStyle::from(colour).stroke_width(width);
         let series = chart.draw_series(LineSeries::new(curve.points.iter().copied(), style))?;
         series.label(curve.strategy.as_str()).legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+    let labels = &mut chart.configure_series_labels();
+    labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE).border_style(BLACK).draw()?;
     area.present()?;
     Ok(())
 }

@@ -84,7 +84,7 @@ fn line(text: &mut String, cells: &[String]) {
     let _ = writeln!(text, "| {} |", cells.join(" | "));
 }
 
-/// How something went over time: minutes, and calls served in each.
+/// How something went over time: minutes, and calls served per minute.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Curve {
     /// Whose it is.

@@ -107,12 +107,15 @@ impl Counts {
         self.served_in(from, until) as f64 * 60.0 / (until - from).as_secs_f64()
     }
 
-    /// Calls served in each whole minute of a run.
-    pub fn curve(&self, length: Duration) -> Vec<(f64, f64)> {
-        let minute = Duration::from_secs(60);
-        let minutes = u32::try_from(length.as_secs() / 60).unwrap_or(u32::MAX);
-        let served = |number: u32| self.served_in(number * minute, (number + 1) * minute) as f64;
-        (0..minutes).map(|number| (f64::from(number + 1), served(number))).collect()
+    /// Calls served per minute, step by step through a run; the times are in minutes, and those of the ends of the steps.
+    pub fn curve(&self, length: Duration, step: Duration) -> Vec<(f64, f64)> {
+        let mut points = Vec::new();
+        let mut from = Duration::ZERO;
+        while from + step <= length {
+            points.push(((from + step).as_secs_f64() / 60.0, self.per_minute(from, from + step)));
+            from += step;
+        }
+        points
     }
 
     /// The wait that a share of the served calls did not exceed, in milliseconds.

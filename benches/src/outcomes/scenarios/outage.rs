@@ -107,7 +107,7 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
     for (name, result) in names.into_iter().zip(results) {
         let Outage { counts, best, attempts_while_down, recovery, .. } = result;
-        curves.push(Curve { strategy: name.clone(), points: counts.curve(LENGTH) });
+        curves.push(Curve { strategy: name.clone(), points: counts.curve(LENGTH, BACK.1) });
         rows.push(Row {
             goodput: Some(counts.per_minute(Duration::ZERO, LENGTH)),
             best: Some(best),

@@ -118,7 +118,7 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
     for (name, result) in names.into_iter().zip(results) {
         let ProviderDown { others, needy, best, recovery } = result;
-        curves.push(Curve { strategy: name.clone(), points: others.curve(LENGTH) });
+        curves.push(Curve { strategy: name.clone(), points: others.curve(LENGTH, BACK.1) });
         rows.push(Row {
             goodput: Some(others.per_minute(DOWN.0, DOWN.1)),
             best: Some(best),

@@ -14,7 +14,7 @@ use crate::outcomes::{
         Strategy, WindowType,
     },
     tally::Tally,
-    world::{LIMIT, Leg, Server, Wire, best, read, reads, simulate},
+    world::{LIMIT, Leg, MINUTE, Server, Wire, best, read, reads, simulate},
 };
 
 /// How many requests a minute the other one sends.
@@ -55,7 +55,7 @@ pub struct Shared {
     pub other: f64,
     /// Seconds from when it goes until the client is at the full rate; `None` if it never is.
     pub recovery: Option<f64>,
-    /// Calls served in each minute.
+    /// Calls served per minute, by the minute.
     pub curve: Vec<(f64, f64)>,
 }
 
@@ -98,7 +98,7 @@ pub fn world(strategy: &dyn Strategy, server: Server, seed: u64) -> Result<Share
             attempts_per_call: counts.attempts_per_call(),
             other: stats.neighbour_accepted as f64 / minutes(STAY.1 - STAY.0),
             recovery: counts.recovery(STAY.1, BACK.1, BACK.0 * full * minutes(BACK.1), LENGTH),
-            curve: counts.curve(LENGTH),
+            curve: counts.curve(LENGTH, MINUTE),
         })
     })
 }
