@@ -144,8 +144,10 @@ mod ids;
 pub mod outcome;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
+#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+mod sync;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;

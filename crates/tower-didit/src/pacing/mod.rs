@@ -42,28 +42,40 @@
 
 mod error;
 mod future;
+mod handle;
+#[cfg(all(test, interleavings))]
+mod interleavings;
+mod keys;
 mod layer;
 mod ledger;
 mod pacer;
 mod shape;
+mod snapshot;
+mod timer;
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
+use didit_api::ScopeSet;
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::Service;
 
-use self::pacer::{Entry, Pacer};
 pub use self::{
-    error::{Error, Refused},
+    error::{Error, Refused, Why},
     future::ResponseFuture,
-    layer::{PacingBuilder, PacingLayer, Usage},
+    handle::{KeyUsage, Overdrafts, PacingHandle, Usage},
+    keys::KeyId,
+    layer::{PacingBuilder, PacingLayer},
+    ledger::ScopeRecord,
+    pacer::ColdStart,
+    snapshot::{KeyRecord, PacingSnapshot},
 };
+use self::{keys::Keys, ledger::Asking, pacer::Entry};
 use crate::{
-    call::current,
+    call::{CallOptions, current},
     outcome::{Classify, DiditClassifier},
 };
 
@@ -71,7 +83,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Pacing<S, C = DiditClassifier> {
     inner: S,
-    pacer: Arc<Pacer>,
+    keys: Arc<Keys>,
     classifier: C,
 }
 
@@ -79,6 +91,19 @@ pub struct Pacing<S, C = DiditClassifier> {
 
 impl<S, C> Pacing<S, C> {
     inner_accessors!();
+
+    /// Asks for slots on behalf of a request.
+    fn enter<B>(&self, request: &Request<B>, set: ScopeSet, now: Instant) -> Result<Entry, Refused> {
+        let pacer = self.keys.of(request.headers(), now).map_err(|retry_at| {
+            let scope = set.iter().next().map_or("", |id| self.keys.config().name(id));
+            Refused::new(scope, Why::TooManyKeys, retry_at, now)
+        })?;
+        let options = request.extensions().get::<CallOptions>();
+        let priority = options.map(|options| options.priority).unwrap_or_default();
+        let running = current::with(|call| (call.deadline, call.report.attempts > 1));
+        let (deadline, repeated) = running.unwrap_or_default();
+        pacer.enter(&Asking { set, priority, repeated, deadline }, now)
+    }
 }
 
 impl<S, C, B, RB> Service<Request<B>> for Pacing<S, C>
@@ -95,17 +120,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (now, classifier) = (Instant::now(), self.classifier.clone());
-        match self.pacer.enter(&request, current::deadline(), now) {
-            Ok(Entry::Free) => ResponseFuture::free(self.inner.call(request), classifier),
+        let classifier = self.classifier.clone();
+        let config = self.keys.config();
+        let endpoint = config.routes.find(request.method(), request.uri().path());
+        let set = config.table.of(endpoint, request.method());
+        if set.is_empty() {
+            return ResponseFuture::free(self.inner.call(request), classifier);
+        }
+        let now = Instant::now();
+        match self.enter(&request, set, now) {
             Ok(Entry::Granted(mut slots)) => {
-                slots.sent();
+                slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)
             }
             // NOTE: the queued call gets a clone that was not readied. The readied service stays here, so that nothing
             // is reserved while waiting; the clone is readied when its turn has come.
             Ok(Entry::Queued(place)) => ResponseFuture::queued(self.inner.clone(), request, place, now, classifier),
-            Err(refused) => ResponseFuture::refused(refused),
+            Err(refused) => ResponseFuture::refused(refused, classifier),
         }
     }
 }
