@@ -5,7 +5,7 @@
 use std::{num::NonZeroU32, process::Command, time::Duration};
 
 use benches::outcomes::{
-    scenarios::{ambiguous, bursts, cancelled, outage, provider_down, saturated, two_scopes},
+    scenarios::{ambiguous, bursts, cancelled, flood, outage, provider_down, saturated, second_consumer, two_scopes},
     strategies::{Governor, Pacing, Stack, TowerRetry, boxed},
     tables::{silence, waiters},
     tally::Tally,
@@ -74,6 +74,24 @@ fn calls_cancelled_in_flight_bring_no_429() {
     println!("{result:?}");
     assert_eq!((result.throttled, result.lost), (0, 0));
     assert!(result.given_up > 1_000 && result.accepted >= 0.98 * result.best, "{result:?}");
+}
+
+#[test]
+fn a_neighbour_is_made_room_for_and_its_leaving_is_noticed() {
+    let result = second_consumer::world(&ours(), Server::Strict, 1).unwrap();
+    println!("{} per minute beside it, recovery in {:?} s", result.goodput, result.recovery);
+    assert!(result.goodput >= 225.0, "{result:?}");
+    assert!(result.recovery.is_some_and(|seconds| seconds <= 600.0), "{result:?}");
+}
+
+#[test]
+fn a_batch_that_floods_the_key_holds_nobody_up_who_is_waited_for() {
+    let result = flood::world(&ours(), HOUR / 2, 1).unwrap();
+    let p99 = result.interactive.wait(0.99).unwrap();
+    println!("p99 {p99} ms, {} of {} per minute", result.goodput, result.best);
+    assert_eq!((result.throttled, result.interactive.lost), (0, 0));
+    // A fifth of the limit is kept from the batch, and half of that is not needed.
+    assert!(p99 < 1_000.0 && result.goodput >= 0.88 * result.best, "{p99}, {}", result.goodput);
 }
 
 #[test]

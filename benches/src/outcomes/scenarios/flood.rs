@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use http::Request;
+use tower_didit::call::{CallOptions, Priority};
+
 use super::{Scenario, Settings};
-use crate::outcomes::{
-    Job, Problem, Report, Row,
-    demand::{open, poisson, saturate},
-    in_parallel,
-    strategies::{AnyStrategy, Governor, Pacing, Quota, RateLimited, RetryAfter, SlidingOrFixed, Strategy, WindowType},
-    tally::{Counts, Tally},
-    world::{LIMIT, Leg, MINUTE, Server, Wire, best, read, reads, simulate},
+use crate::{
+    Body,
+    outcomes::{
+        Job, Problem, Report, Row,
+        demand::{open, poisson, saturate},
+        in_parallel,
+        strategies::{
+            AnyStrategy, Governor, Pacing, Quota, RateLimited, RetryAfter, SlidingOrFixed, Strategy, WindowType,
+        },
+        tally::{Counts, Tally},
+        world::{LIMIT, Leg, MINUTE, Server, Wire, best, read, reads, simulate},
+    },
 };
 
 /// Calls of the batch that wait at any time.
@@ -17,6 +25,9 @@ pub const BATCH: usize = 400;
 
 /// Calls per minute that somebody waits for.
 pub const INTERACTIVE: f64 = 30.0;
+
+/// How long the batch goes on after the last of them, so that it does not go at once.
+const GRACE: Duration = Duration::from_secs(600);
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -43,14 +54,14 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<Flo
         let quota = Quota::of(server, Leg::Near, seed);
         let client = strategy.client(wire.clone(), &quota)?;
         let (batch, interactive) = (Tally::start(), Tally::start());
-        let arrivals = poisson(INTERACTIVE, length - 5 * MINUTE, seed);
+        let arrivals = poisson(INTERACTIVE, length, seed);
         tokio::join!(
-            saturate(&client, &batch, BATCH, length, |_| read()),
-            open(&client, &interactive, arrivals, 5 * MINUTE, |_| read()),
+            saturate(&client, &batch, BATCH, length + GRACE, |_| with_priority(Priority::Low)),
+            open(&client, &interactive, arrivals, GRACE, |_| with_priority(Priority::High)),
         );
         let (batch, interactive) = (batch.counts(), interactive.counts());
         Ok(Flood {
-            goodput: (batch.served.len() + interactive.served.len()) as f64 * 60.0 / length.as_secs_f64(),
+            goodput: batch.per_minute(Duration::ZERO, length) + interactive.per_minute(Duration::ZERO, length),
             best: best(LIMIT, wire.mean_rtt(), server.epsilon()),
             throttled: wire.sandbox().stats().throttled,
             interactive,
@@ -58,9 +69,18 @@ pub fn world(strategy: &dyn Strategy, length: Duration, seed: u64) -> Result<Flo
     })
 }
 
+/// A request that says how urgent it is; only ours reads that.
+fn with_priority(priority: Priority) -> Request<Body> {
+    let mut request = read();
+    request.extensions_mut().insert(CallOptions::new().priority(priority));
+    request
+}
+
 fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
     Ok(vec![
         Box::new(Pacing::new(reads(LIMIT)?)),
+        // What somebody has who knows how many calls are waited for: half as many again.
+        Box::new(Pacing { reserved: Some(1.5 * INTERACTIVE / f64::from(LIMIT)), ..Pacing::new(reads(LIMIT)?) }),
         Box::new(RateLimited),
         Box::new(Governor { burst: None, spread: None }),
         Box::new(SlidingOrFixed { window: WindowType::SlidingLog, spread: None }),
@@ -88,7 +108,8 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     });
     let about = format!(
         "A batch keeps {BATCH} calls waiting at all times, and {INTERACTIVE} a minute come that somebody waits for; {LIMIT} a \
-         minute are allowed, for {} h. Goodput is calls per minute of both kinds; lost, attempts and waits are those of \
+         minute are allowed, for {} h. Ours is told the priority of each call, and keeps a share of the limit from the \
+         batch, which the batch does not get if nobody else needs it. Goodput is calls per minute of both kinds; lost, attempts and waits are those of \
          the {INTERACTIVE}.",
         settings.peer_hours,
     );

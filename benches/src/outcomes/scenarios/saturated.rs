@@ -29,10 +29,12 @@ pub struct Saturation {
     pub throttled: u64,
     /// Calls that ended without success.
     pub lost: u64,
-    /// Calls made.
+    /// Calls that ended.
     pub calls: u64,
-    /// Attempts sent, those of calls that had not ended at the end too.
+    /// How often these were sent.
     pub attempts: u64,
+    /// Attempts sent, those of calls that had not ended at the end too.
+    pub sent: u64,
     /// The most arrivals in one window of the server.
     pub largest: u64,
 }
@@ -62,8 +64,9 @@ pub fn world(
             best: best(LIMIT, wire.mean_rtt(), server.epsilon()),
             throttled: stats.throttled,
             lost: counts.lost,
-            calls: counts.made,
-            attempts: wire.sent(),
+            calls: counts.calls,
+            attempts: counts.attempts,
+            sent: wire.sent(),
             largest: stats.peak.get("wide").map_or(0, |peak| peak.arrived),
         })
     })
@@ -113,7 +116,7 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
         let mut table = Table::new(title, std::iter::once("strategy").chain(Leg::ALL.map(Leg::name)));
         for (name, results) in &by_strategy {
             let cells = worlds.iter().zip(*results).filter(|((of, _), _)| *of == server).map(|(_, result)| {
-                let share = 100.0 * result.throttled as f64 / result.attempts.max(1) as f64;
+                let share = 100.0 * result.throttled as f64 / result.sent.max(1) as f64;
                 format!("{:.1} ({share:.2}, {})", result.goodput, result.largest)
             });
             table.rows.push(std::iter::once(name.clone()).chain(cells).collect());

@@ -24,12 +24,14 @@ pub struct Pacing {
     pub epsilon: Option<Duration>,
     /// A transit time other than the longest leg.
     pub transit: Option<Duration>,
+    /// A share that is kept from calls of low priority, other than the usual one.
+    pub reserved: Option<f64>,
 }
 
 impl Pacing {
     /// With nothing but the limits, and the ε and transit time that the world needs.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, burst: None, epsilon: None, transit: None }
+        Self { limits, burst: None, epsilon: None, transit: None, reserved: None }
     }
 }
 
@@ -38,7 +40,8 @@ impl Strategy for Pacing {
         let burst = self.burst.map(|burst| format!(", burst {burst}")).unwrap_or_default();
         let epsilon = self.epsilon.map(|epsilon| format!(", ε {epsilon:?}")).unwrap_or_default();
         let transit = self.transit.map(|transit| format!(", transit {transit:?}")).unwrap_or_default();
-        format!("tower-didit{burst}{epsilon}{transit}")
+        let reserved = self.reserved.map(|share| format!(", {:.0} % reserved", 100.0 * share)).unwrap_or_default();
+        format!("tower-didit{burst}{epsilon}{transit}{reserved}")
     }
 
     fn client(&self, wire: Wire, quota: &Quota) -> Result<Client, Problem> {
@@ -47,6 +50,7 @@ impl Strategy for Pacing {
             .epsilon(self.epsilon.unwrap_or(quota.epsilon))
             .transit(self.transit.unwrap_or(quota.transit));
         let builder = if let Some(burst) = self.burst { builder.burst(burst) } else { builder };
+        let builder = if let Some(share) = self.reserved { builder.reserved_share(share) } else { builder };
         Ok(boxed(builder.build()?.layer(wire)))
     }
 }

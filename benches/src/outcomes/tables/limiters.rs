@@ -52,7 +52,7 @@ pub(super) fn table(settings: Settings) -> Result<Table, Problem> {
     let mut table = Table::new(title, std::iter::once("limiter").chain(Leg::ALL.map(Leg::name)));
     for (name, results) in names.into_iter().zip(results.chunks(Leg::ALL.len())) {
         let cells = results.iter().map(|result| {
-            let share = 100.0 * result.throttled as f64 / result.attempts.max(1) as f64;
+            let share = 100.0 * result.throttled as f64 / result.sent.max(1) as f64;
             format!("{:.1} ({}; {share:.2})", result.goodput, result.largest)
         });
         table.rows.push(std::iter::once(name).chain(cells).collect());
