@@ -7,6 +7,7 @@ use std::{
 };
 
 use didit_api::{Limits, Scope};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -45,14 +46,14 @@ pub struct Waiting {
     pub refused_ns: Option<f64>,
 }
 
-/// The system's time: what is measured is the processor, and virtual time stands still while it works.
-#[expect(clippy::disallowed_methods, reason = "measures real time")]
-fn real_time() -> std::time::Instant {
-    std::time::Instant::now()
+/// How long the processor has worked for this thread, whatever else runs on the machine.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-fn each(since: std::time::Instant, number: usize) -> f64 {
-    since.elapsed().as_nanos() as f64 / number.max(1) as f64
+fn each(since: Duration, number: usize) -> f64 {
+    processor_time().saturating_sub(since).as_nanos() as f64 / number.max(1) as f64
 }
 
 /// `waiters` calls that all wait on the ledger.
@@ -127,7 +128,7 @@ where
     F: Future<Output = bool> + Send + 'static,
 {
     let order = Order::default();
-    let began = real_time();
+    let began = processor_time();
     let mut calls = JoinSet::new();
     for number in 0..waiters {
         let (call, order) = (call(number), Arc::clone(&order));
@@ -147,7 +148,7 @@ where
 }
 
 async fn refusals<F: Future<Output = bool>>(call: impl Fn() -> F) -> Result<f64, Problem> {
-    let began = real_time();
+    let began = processor_time();
     for _ in 0..REFUSALS {
         if !call().await {
             return Err("a call that cannot start in time was not refused".into());
@@ -158,7 +159,7 @@ async fn refusals<F: Future<Output = bool>>(call: impl Fn() -> F) -> Result<f64,
 
 async fn finish(mut queued: Queued, order: Order, waiters: usize, refused_ns: Option<f64>) -> Waiting {
     let start = tokio::time::Instant::now();
-    let began = real_time();
+    let began = processor_time();
     while queued.calls.join_next().await.is_some() {}
     let released_ns = each(began, waiters);
     let took = start.elapsed().as_secs_f64();
@@ -182,7 +183,7 @@ async fn finish(mut queued: Queued, order: Order, waiters: usize, refused_ns: Op
 
 /// By number of waiters.
 pub(super) fn table() -> Result<Table, Problem> {
-    let title = format!("Calls that wait for {RATE} a second: time of the processor (real, of this machine) and order");
+    let title = format!("Calls that wait for {RATE} a second: time of the processor, and order");
     let columns = [
         "waiters",
         "to queue, ns",
