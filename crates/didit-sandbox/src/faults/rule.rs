@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
+use rand::{RngExt, rngs::StdRng};
 use serde::Deserialize;
 
 use super::{Fault, FaultsError, Truncation, file, truncation::At};
@@ -25,6 +26,34 @@ pub enum When {
     /// second.
     #[serde(rename = "between_ms", deserialize_with = "file::between")]
     Between(Duration, Duration),
+}
+
+impl When {
+    /// Whether it fires on the request with this number, that arrives so long after the start. Draws even for a request
+    /// that it does not fire on.
+    pub(crate) fn fires(&self, number: u64, since_start: Duration, rng: &mut StdRng) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Probability(probability) => rng.random::<f64>() < *probability,
+            Self::First(count) => number <= *count,
+            Self::Nth(numbers) => numbers.contains(&number),
+            Self::Between(from, until) => (*from..*until).contains(&since_start),
+        }
+    }
+
+    /// Checks what code can get wrong and a file cannot.
+    pub(crate) fn check(&self, rule: usize) -> Result<(), FaultsError> {
+        match self {
+            Self::Probability(value) if !(0.0..=1.0).contains(value) => {
+                Err(FaultsError::Probability { rule, value: *value })
+            }
+            Self::Between(from, until) if from >= until => {
+                Err(FaultsError::Between { rule, from: *from, until: *until })
+            }
+            Self::Nth(numbers) if numbers.contains(&0) => Err(FaultsError::Nth { rule }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One fault, the requests it applies to, and when it fires.
@@ -108,16 +137,7 @@ impl Faults {
             if let Some(name) = rule.routes.iter().find(|name| !knows_route(name)) {
                 return Err(FaultsError::Route { rule: number, name: name.clone() });
             }
-            match &rule.when {
-                When::Probability(value) if !(0.0..=1.0).contains(value) => {
-                    return Err(FaultsError::Probability { rule: number, value: *value });
-                }
-                When::Between(from, until) if from >= until => {
-                    return Err(FaultsError::Between { rule: number, from: *from, until: *until });
-                }
-                When::Nth(numbers) if numbers.contains(&0) => return Err(FaultsError::Nth { rule: number }),
-                _ => {}
-            }
+            rule.when.check(number)?;
             if let Some(code) = rule.fault.code().filter(|code| !(400..=599).contains(&code.as_u16())) {
                 return Err(FaultsError::Status { rule: number, code: code.as_u16() });
             }

@@ -17,10 +17,37 @@
 //! # Waiting
 //!
 //! A call that cannot start before its [deadline](crate::call::CallOptions::deadline) is refused at the door, with the
-//! time to come back. A waiting call reserves nothing of the inner service, and leaves no trace when it is dropped.
+//! time to come back: when it would start is worked out over all scopes and all who go before it. One that is let in and
+//! whose turn moves beyond its deadline, because the server asks for a pause or others go first, is refused as soon as
+//! that is known. A waiting call reserves nothing of the inner service, and leaves no trace when it is dropped.
 //!
-//! All clones of a layer share one ledger. The limits are per API key: a second process with the same key is unknown to
-//! this one, and its 429s pause the scope they belong to.
+//! Who goes first is a matter of [priority](crate::call::CallOptions::priority), then of repetitions before first
+//! attempts, then of age:
+//!
+//! | priority | for | slots |
+//! |---|---|---|
+//! | high | somebody who is watching the screen | all |
+//! | normal | everything else | all |
+//! | low | batch work | all but the [reserved share](PacingBuilder::reserved_share); after a minute it goes by its age among those of normal priority, and is served in the end |
+//!
+//! A flood of calls of *high* priority does hold up all others.
+//!
+//! One task keeps time for all who wait under one credential, while anybody does; it is spawned on their runtime. When a
+//! call's turn comes it is given its slots and woken, and nobody else is. If its task does not come for them within a
+//! second, the next one has them, and it has the turn after that.
+//!
+//! # Credentials
+//!
+//! Limits are per API key, so every key has a ledger of its own, and two never slow one another. All clones of a layer
+//! share them. The key itself is not kept, but a keyed hash of it. A key whose slots are all free is forgotten when others
+//! need the room, which changes nothing.
+//!
+//! # What others do
+//!
+//! A second process with the same key is unknown to this one. Its requests show in 429s, which pause the scope they belong
+//! to and lower the limit that is kept to; answers raise it again. APIs whose successes say how much is left
+//! (`X-RateLimit-*`, `RateLimit`) are believed at once. What the process before this one sent is told by its
+//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start).
 //!
 //! # Example
 //!

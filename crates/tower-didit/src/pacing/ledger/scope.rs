@@ -56,6 +56,9 @@ impl Held {
 
     /// Notes when a slot becomes free. Nearly always the latest so far; only lost attempts come out of order.
     pub(super) fn cool(&mut self, free: Instant) {
+        if self.cooling.back().is_none_or(|last| *last <= free) {
+            return self.cooling.push_back(free);
+        }
         let index = self.cooling.partition_point(|known| *known <= free);
         self.cooling.insert(index, free);
     }
