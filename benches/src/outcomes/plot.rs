@@ -42,7 +42,14 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve], trouble: (f64, f64)) -> 
         .x_label_area_size(38)
         .y_label_area_size(58)
         .build_cartesian_2d(0.0..length, 0.0..most * HEADROOM)?;
-    chart.configure_mesh().light_line_style(WHITE).x_desc("minute").y_desc("calls served per minute").draw()?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_desc("minute")
+        .x_label_formatter(&|number| format!("{number:.0}"))
+        .y_label_formatter(&|number| format!("{number:.0}"))
+        .y_desc("calls served per minute")
+        .draw()?;
     for end in [trouble.0, trouble.1] {
         let style = ShapeStyle::from(&BLACK).stroke_width(1);
         chart.draw_series(std::iter::once(PathElement::new(vec![(end, 0.0), (end, most * HEADROOM)], style)))?;
