@@ -341,7 +341,7 @@ impl Machine {
     fn open(&self, guarded: &mut Guarded, policy: &TripPolicy, health: Health, random: &Randomness, now: Instant) {
         let grown = policy.open.saturating_mul(1 << guarded.streak.min(16)).min(policy.open_cap);
         // Clients that opened together must not probe together; taking off keeps the cap.
-        let jittered = grown.mul_f64(1.0 - random.unit() / 4.0);
+        let jittered = random.jittered(grown, 0.25);
         let asked = match health {
             Health::Bad { retry_after: Some(hint) } => hint.min(LONGEST_HINT),
             _ => Duration::ZERO,

@@ -74,11 +74,11 @@ impl<S, C: Clone> Layer<S> for PacingLayer<C> {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PacingBuilder<C = DiditClassifier> {
-    limits: Limits,
+    pub(crate) limits: Limits,
     routes: Arc<Routes>,
-    epsilon: Duration,
-    transit: Duration,
-    burst: Option<NonZeroU32>,
+    pub(crate) epsilon: Duration,
+    pub(crate) transit: Duration,
+    pub(crate) burst: Option<NonZeroU32>,
     classifier: C,
 }
 

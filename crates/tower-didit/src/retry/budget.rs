@@ -41,6 +41,11 @@ impl Budget {
         Self { tokens: Arc::new(AtomicU32::new(capacity)), capacity }
     }
 
+    /// How many tokens a full store holds.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
     /// Tokens left.
     pub fn tokens(&self) -> u32 {
         self.tokens.load(Ordering::Relaxed)
