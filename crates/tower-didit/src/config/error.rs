@@ -55,6 +55,11 @@ pub(super) trait At<T> {
 // ===== impl Invalid =====
 
 impl Invalid {
+    /// A program's own refusal of a setting; `key` is dotted.
+    pub fn new(key: &str, problem: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { key: Key::from(key), problem: problem.into() }
+    }
+
     pub(super) fn text(key: impl Into<String>, problem: String) -> Self {
         Self { key: Key::from(key.into().as_str()), problem: problem.into() }
     }

@@ -67,12 +67,12 @@ mod schema;
 mod sources;
 mod value;
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use didit_api::Secret;
+use didit_api::Routes;
 use http::HeaderName;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Deserialize, Serialize};
 
 use self::error::At;
 pub use self::{
@@ -83,7 +83,7 @@ pub use self::{
     retry::{BackoffConfig, RetryConfig, ThrottledBackoffConfig},
     routes::{AttemptTimeoutConfig, RouteConfig},
     sources::Sources,
-    value::{HumanDuration, OrOff},
+    value::{HiddenText, HumanDuration, OrOff},
 };
 use crate::{
     attempt_timeout::AttemptTimeoutLayer,
@@ -105,9 +105,7 @@ pub struct Config {
     /// Where Didit's API lives: http:// or https:// with a host and no path.
     pub base_url: String,
     /// The key that is sent as `x-api-key`, unless a request brings its own. Without one, requests have to.
-    #[serde(deserialize_with = "secret", serialize_with = "redacted")]
-    #[schemars(with = "Option<String>")]
-    pub api_key: Option<Secret>,
+    pub api_key: Option<HiddenText>,
     /// A file that holds the key and nothing else; read if `api_key` is not given.
     pub api_key_file: Option<PathBuf>,
     /// Makes jitter and identifiers reproducible, for tests.
@@ -209,6 +207,15 @@ impl Config {
         Sources::new().text(UNNAMED, text, Format::Json)?.config()
     }
 
+    /// Didit's routes with the changes that are configured; all layers read this table.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for a route that cannot be matched, or that has another's name.
+    pub fn routes(&self) -> Result<Arc<Routes>, Invalid> {
+        routes::build(&self.routes, &self.attempt_timeout)
+    }
+
     /// A builder with these settings, for what cannot be written in a file.
     ///
     /// # Errors
@@ -216,7 +223,7 @@ impl Config {
     /// [`Invalid`] for what the layers' builders refuse.
     pub fn builder(&self) -> Result<DiditBuilder, Invalid> {
         let mut builder = DiditLayer::builder();
-        let routes = routes::build(&self.routes, &self.attempt_timeout)?;
+        let routes = self.routes()?;
         let random = self.seed.map_or_else(Randomness::new, Randomness::seeded);
         builder.retry = self.retry.apply(builder.retry)?;
         builder.pacing = self.pacing.apply(builder.pacing, &routes)?;
@@ -333,19 +340,6 @@ impl DiditLayer {
 
 fn header(key: &str, name: &str) -> Result<HeaderName, Invalid> {
     name.parse().map_err(|_| Invalid::text(key, format!("{name:?} is no header's name")))
-}
-
-/// Reads a secret without showing what is wrong with it: serde's errors quote the value.
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-    match serde_json::Value::deserialize(from)? {
-        serde_json::Value::Null => Ok(None),
-        serde_json::Value::String(text) => Ok(Some(text.into())),
-        _ => Err(D::Error::custom("it is no text; write it in quotes")),
-    }
-}
-
-fn redacted<S: Serializer>(secret: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(|_| "[redacted]").serialize(to)
 }
 
 #[cfg(test)]

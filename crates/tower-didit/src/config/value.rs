@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use didit_api::Secret;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -19,6 +20,11 @@ pub enum OrOff<T> {
     /// The value.
     On(T),
 }
+
+/// A text that is read and never shown: not by `Debug`, not when the settings are written out, and not by the error that
+/// says that it is no text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HiddenText(Secret);
 
 /// The word that switches a setting off.
 const OFF: &str = "off";
@@ -65,6 +71,51 @@ impl JsonSchema for HumanDuration {
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[a-zA-Zµ]*(\s*[0-9]+(\.[0-9]+)?\s*[a-zA-Zµ]+)*\s*$",
             "examples": ["30s", "1m 30s", "500ms"],
         })
+    }
+}
+
+// ===== impl HiddenText =====
+
+impl HiddenText {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+impl From<&str> for HiddenText {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Serialize for HiddenText {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str("[redacted]")
+    }
+}
+
+impl<'de> Deserialize<'de> for HiddenText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // serde's errors quote the value.
+        match serde_json::Value::deserialize(from)? {
+            serde_json::Value::String(text) => Ok(Self(text.into())),
+            _ => Err(Error::custom("it is no text; write it in quotes")),
+        }
+    }
+}
+
+impl JsonSchema for HiddenText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HiddenText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
     }
 }
 
