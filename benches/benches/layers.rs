@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p benches`. Compare rows of one run; times of two runs say little on a shared machine.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use benches::{Instant, Reading, create_session, create_session_in_pieces};
 use bytes::Bytes;
@@ -10,8 +10,9 @@ use didit_api::Limits;
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use http::{Request, Response};
 use http_body_util::Empty;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::runtime::Builder;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_didit::{
     DiditLayer,
     attempt_timeout::AttemptTimeoutLayer,
@@ -22,6 +23,7 @@ use tower_didit::{
     idempotency::{IdempotencyLayer, store::MemoryStore},
     pacing::PacingLayer,
     retry::RetryLayer,
+    telemetry::TelemetryLayer,
 };
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
@@ -148,13 +150,113 @@ fn h_attempt_timeout(bencher: Bencher<'_, '_>) {
     measure(bencher, AttemptTimeoutLayer::didit().layer(Instant));
 }
 
-#[divan::bench]
-fn i_stack(bencher: Bencher<'_, '_>) {
+fn stack() -> Option<DiditLayer> {
     let built = DiditLayer::builder()
         .api_key("0123456789abcdef")
         .pacing(|pacing| pacing.limits(wide()).epsilon(Duration::ZERO).transit(Duration::ZERO))
         .build();
-    if let Ok(layer) = built {
+    built.ok()
+}
+
+/// Nobody listens: no subscriber, no recorder.
+#[divan::bench]
+fn i_stack(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
         measure(bencher, layer.layer(Instant));
+    }
+}
+
+/// The same layers without those of telemetry.
+#[divan::bench]
+fn i_stack_by_hand(bencher: Bencher<'_, '_>) {
+    let breaker = CircuitBreakerLayer::didit();
+    let layers = ServiceBuilder::new()
+        .layer(CorrelationLayer::new().attempts_traced(true))
+        .layer(IdempotencyLayer::new())
+        .layer(DeadlineLayer::default())
+        .layer(RetryLayer::didit())
+        .layer(breaker.peek())
+        .layer(pacing())
+        .layer(breaker)
+        .layer(AttemptTimeoutLayer::didit());
+    measure(bencher, layers.service(Instant));
+}
+
+/// The same with those of telemetry, and nobody listens.
+#[divan::bench]
+fn i_stack_by_hand_with_telemetry(bencher: Bencher<'_, '_>) {
+    let (breaker, telemetry) = (CircuitBreakerLayer::didit(), TelemetryLayer::didit());
+    let layers = ServiceBuilder::new()
+        .layer(CorrelationLayer::new().attempts_traced(true))
+        .layer(telemetry.clone())
+        .layer(IdempotencyLayer::new())
+        .layer(DeadlineLayer::default())
+        .layer(RetryLayer::didit())
+        .layer(breaker.peek())
+        .layer(pacing())
+        .layer(breaker)
+        .layer(telemetry.attempts())
+        .layer(AttemptTimeoutLayer::didit());
+    measure(bencher, layers.service(Instant));
+}
+
+/// Both layers of telemetry alone: `traceparent`, and nobody listens.
+#[divan::bench]
+fn j_telemetry(bencher: Bencher<'_, '_>) {
+    let telemetry = TelemetryLayer::didit();
+    measure(bencher, telemetry.layer(telemetry.attempts().layer(Instant)));
+}
+
+/// A header made at the same place: what `traceparent` is measured beside.
+#[divan::bench]
+fn j_set_header(bencher: Bencher<'_, '_>) {
+    let header = |mut request: Request<benches::Body>| {
+        let value = Bytes::from_owner(*b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        if let Ok(value) = http::HeaderValue::from_maybe_shared(value) {
+            request.headers_mut().insert(http::HeaderName::from_static("traceparent"), value);
+        }
+        request
+    };
+    measure(bencher, ServiceBuilder::new().map_request(header).service(Instant));
+}
+
+/// Both layers of telemetry alone, counting for Prometheus.
+#[divan::bench]
+fn j_telemetry_prometheus(bencher: Bencher<'_, '_>) {
+    let telemetry = TelemetryLayer::didit();
+    let _recorder = metrics::set_default_local_recorder(prometheus());
+    measure(bencher, telemetry.layer(telemetry.attempts().layer(Instant)));
+}
+
+/// A recorder of the process, as an application installs one; made once, because the guard borrows it.
+fn prometheus() -> &'static PrometheusRecorder {
+    static RECORDER: OnceLock<PrometheusRecorder> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().build_recorder())
+}
+
+#[divan::bench]
+fn k_stack_prometheus(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
+        let _recorder = metrics::set_default_local_recorder(prometheus());
+        measure(bencher, layer.layer(Instant));
+    }
+}
+
+// NOTE: rows with a subscriber come last, because what was enabled once stays so in the caches of the rows above.
+
+#[divan::bench]
+fn y_stack_registry(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
+        tracing::subscriber::with_default(tracing_subscriber::registry(), || measure(bencher, layer.layer(Instant)));
+    }
+}
+
+/// JSON lines, as the examples write them, into nothing.
+#[divan::bench]
+fn z_stack_json(bencher: Bencher<'_, '_>) {
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    let subscriber = lines.with_writer(std::io::sink).finish();
+    if let Some(layer) = stack() {
+        tracing::subscriber::with_default(subscriber, || measure(bencher, layer.layer(Instant)));
     }
 }

@@ -1,12 +1,14 @@
-//! What the tests of the workspace share: a probe for readiness, requests to the local Didit, and a server that counts
-//! its connections.
+//! What the tests of the workspace share: a probe for readiness, requests to the local Didit, a server that counts its
+//! connections, and a log in memory.
 
+mod json_log;
 mod probe;
 mod requests;
 mod upload;
 mod upstream;
 
 pub use self::{
+    json_log::JsonLog,
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},
     upload::{Digest, Upload},

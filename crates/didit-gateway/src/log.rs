@@ -1,19 +1,21 @@
-//! The access log: one line for each call, and one for each attempt.
+//! The access log: one line for each request that was answered, whoever answered it.
 //!
-//! The lines are events of [`tracing`], so that they go where the rest of the log goes. They name the route by its
-//! template and never the path, the query, a header's value or a body: paths hold ids, and all else may hold worse.
+//! Those that went through the layers have lines of theirs before it, one for the call and one for each attempt
+//! ([`tower_didit::telemetry`]). All are events of [`tracing`], so that they go where the rest of the log goes, and all
+//! have the correlation id. They name the route by its template and never the path, the query, a header's value or a
+//! body: paths hold ids, and all else may hold worse.
 
 use std::{fmt, sync::Arc};
 
 use didit_api::{EndpointId, Routes};
-use http::{Method, Request, StatusCode};
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 use tower_didit::call::CorrelationId;
 
 /// The target of the lines, for filters.
 pub(crate) const TARGET: &str = "didit_gateway::access";
 
-/// What the lines of a call and of its attempts have in common; in the extensions of the call's request.
+/// The names that a call goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct Named {
     pub(crate) id: CorrelationId,
@@ -38,16 +40,6 @@ pub(crate) struct CallLine {
     pub(crate) complete: bool,
 }
 
-/// The line of an attempt, written when it ends or is given up.
-#[derive(Debug)]
-pub(crate) struct AttemptLine {
-    named: Option<Named>,
-    method: Method,
-    number: u32,
-    began: Instant,
-    outcome: Option<Result<StatusCode, String>>,
-}
-
 /// An error with all its sources, in one line.
 pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
 
@@ -68,7 +60,6 @@ impl Drop for CallLine {
         let Self { named, method, status, layer, attempts, began, bytes, complete } = self;
         tracing::info!(
             target: TARGET,
-            kind = "call",
             correlation_id = named.id.as_str(),
             http.request.method = method.as_str(),
             url.template = named.route(),
@@ -77,42 +68,8 @@ impl Drop for CallLine {
             complete = *complete,
             layer,
             attempts,
-            duration_ms = milliseconds(*began),
-        );
-    }
-}
-
-// ===== impl AttemptLine =====
-
-impl AttemptLine {
-    pub(crate) fn new<B>(number: u32, request: &Request<B>) -> Self {
-        let named = request.extensions().get::<Named>().cloned();
-        Self { named, method: request.method().clone(), number, began: Instant::now(), outcome: None }
-    }
-
-    pub(crate) fn ended<E: std::error::Error + 'static>(mut self, result: Result<StatusCode, &E>) {
-        self.outcome = Some(result.map_err(|error| Chain(error).to_string()));
-    }
-}
-
-impl Drop for AttemptLine {
-    fn drop(&mut self) {
-        let Self { named, method, number, began, outcome } = self;
-        let (status, error) = match outcome {
-            Some(Ok(status)) => (Some(status.as_u16()), None),
-            Some(Err(error)) => (None, Some(error.as_str())),
-            None => (None, Some("given up before it was answered")),
-        };
-        tracing::info!(
-            target: TARGET,
-            kind = "attempt",
-            correlation_id = named.as_ref().map(|named| named.id.as_str()),
-            http.request.method = method.as_str(),
-            url.template = named.as_ref().map_or(UNKNOWN, Named::route),
-            http.response.status_code = status,
-            error,
-            attempt = *number,
-            duration_ms = milliseconds(*began),
+            duration_ms = began.elapsed().as_secs_f64() * 1_000.0,
+            "answered",
         );
     }
 }
@@ -128,8 +85,4 @@ impl fmt::Display for Chain<'_> {
         let sources = std::iter::successors(self.0.source(), |error| error.source());
         sources.take(MOST).try_for_each(|source| write!(f, ": {source}"))
     }
-}
-
-fn milliseconds(began: Instant) -> f64 {
-    began.elapsed().as_secs_f64() * 1_000.0
 }

@@ -12,11 +12,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore, time::Instant};
-use tower_didit::{
-    DiditLayer,
-    circuit_breaker::{CircuitState, CircuitStatus},
-    retry::Budget,
-};
+use tower_didit::{DiditLayer, circuit_breaker::CircuitStatus, retry::Budget};
 
 use crate::{
     body::Answer,
@@ -80,7 +76,10 @@ impl Operations {
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
             _ if !self.may_see(request) => text(StatusCode::UNAUTHORIZED, "the access token is missing or wrong\n"),
             "/metrics" => match &self.metrics {
-                Some(render) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render()),
+                Some(render) => {
+                    self.layer.gauges().record();
+                    typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", render())
+                }
                 None => text(StatusCode::NOT_FOUND, "no metrics are recorded\n"),
             },
             "/status" => typed(StatusCode::OK, "application/json", format!("{:#}\n", self.status())),
@@ -123,14 +122,7 @@ impl Operations {
 
 fn circuit(status: &CircuitStatus) -> Value {
     json!({
-        "state": match status.state {
-            CircuitState::Closed => "closed",
-            CircuitState::Open { .. } => "open",
-            CircuitState::HalfOpen => "half_open",
-            CircuitState::ForcedOpen => "forced_open",
-            CircuitState::ForcedClosed => "forced_closed",
-            _ => "unknown",
-        },
+        "state": status.state.name(),
         "calls": status.calls,
         "failures": status.failures,
         "slow": status.slow,

@@ -172,7 +172,6 @@ impl Proxy {
         let extensions = request.extensions_mut();
         extensions.insert(options);
         extensions.insert(sent.clone());
-        extensions.insert(named.clone());
         Ok(request)
     }
 }

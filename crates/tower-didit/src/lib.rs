@@ -142,11 +142,15 @@ pub mod error;
 mod expiring;
 #[cfg(any(feature = "correlation", feature = "idempotency"))]
 mod ids;
+#[cfg(any(feature = "idempotency", feature = "telemetry"))]
+mod in_memory;
 pub mod outcome;
 pub mod quota;
 mod random;
 #[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 mod refusable;
+#[cfg(any(feature = "correlation", feature = "telemetry"))]
+mod trace;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;
@@ -168,6 +172,8 @@ pub mod pacing;
 pub mod retry;
 #[cfg(feature = "stack")]
 pub mod stack;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService, StoredDiditService};

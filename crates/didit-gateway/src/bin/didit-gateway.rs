@@ -1,10 +1,11 @@
 //! `didit-gateway`: the side-car as a program.
 
-use std::{error::Error, ffi::OsString, io::Write, process::ExitCode};
+use std::{error::Error, ffi::OsString, io::Write, process::ExitCode, time::Duration};
 
 use didit_gateway::{Gateway, LogFormat, Settings};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
-use tower_didit::config::Sources;
+use tower_didit::{config::Sources, telemetry};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 const HELP: &str = "\
@@ -87,8 +88,10 @@ async fn serve(gateway: Gateway) -> Result<(), Box<dyn Error>> {
     let registry = tracing_subscriber::registry().with(filter);
     match gateway.settings().log {
         LogFormat::Pretty => registry.with(log.with_ansi(false)).init(),
-        _ => registry.with(log.json().flatten_event(true).with_current_span(false).with_span_list(false)).init(),
+        _ => registry.with(log.json().flatten_event(true).with_current_span(false)).init(),
     }
+    let metrics = record_metrics()?;
+    let gateway = gateway.metrics(move || metrics.render());
     // Before anybody can be told to stop, somebody listens.
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let upstream = gateway.upstream().to_owned();
@@ -102,6 +105,24 @@ async fn serve(gateway: Gateway) -> Result<(), Box<dyn Error>> {
     gateway.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Records what the layers count. What nobody scrapes is put together now and then, or it would pile up.
+fn record_metrics() -> Result<PrometheusHandle, BuildError> {
+    const EVERY: Duration = Duration::from_secs(5);
+
+    let durations = Matcher::Suffix("_duration_seconds".to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(durations, telemetry::names::DURATION_BUCKETS)?;
+    let metrics = recorder.install_recorder()?;
+    telemetry::describe();
+    let upkeep = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(metrics)
 }
 
 fn greeting(gateway: &didit_gateway::RunningGateway, upstream: &str) -> String {

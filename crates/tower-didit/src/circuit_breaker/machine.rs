@@ -146,6 +146,23 @@ pub enum CircuitState {
     ForcedClosed,
 }
 
+impl CircuitState {
+    /// The names of all states.
+    pub const NAMES: [&'static str; 5] = ["closed", "half_open", "open", "forced_open", "forced_closed"];
+
+    /// A short, stable name, used in metrics.
+    pub fn name(self) -> &'static str {
+        let [closed, half_open, open, forced_open, forced_closed] = Self::NAMES;
+        match self {
+            Self::Closed => closed,
+            Self::HalfOpen => half_open,
+            Self::Open { .. } => open,
+            Self::ForcedOpen => forced_open,
+            Self::ForcedClosed => forced_closed,
+        }
+    }
+}
+
 /// The mode bits of the gate; the generation lies above them.
 const MODE: u64 = 0b11;
 const CLOSED: u64 = 0;
