@@ -172,3 +172,71 @@ pub(crate) fn body_of(text: impl Into<Bytes>) -> AnyBody {
 pub(crate) fn base(upstream: &Upstream) -> String {
     upstream.uri("")
 }
+
+/// The binary, running.
+pub(crate) struct Process {
+    pub(crate) child: std::process::Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) operations: SocketAddr,
+    log: std::thread::JoinHandle<String>,
+}
+
+/// The binary with arguments, and with nothing of this process's environment that it would read.
+pub(crate) fn binary(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_didit-gateway"));
+    command.args(arguments);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("DIDIT_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Process {
+    /// Starts it on free ports.
+    pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        use std::io::{BufRead, Read};
+
+        let mut command = binary(arguments);
+        command.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]).envs(environment.iter().copied());
+        let piped = std::process::Stdio::piped;
+        let mut child = command.stdout(piped()).stderr(piped()).spawn().unwrap();
+        let mut first = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        let mut addresses = first.split_whitespace().filter_map(|word| word.strip_prefix("http://"));
+        let mut next = || addresses.next().and_then(|word| word.trim_end_matches("/status").parse().ok());
+        // The upstream's, if it is an address, stands between the two.
+        let found: Vec<SocketAddr> = std::iter::from_fn(&mut next).collect();
+        let (Some(address), Some(operations)) = (found.first(), found.last()) else { panic!("{first:?}") };
+        Self { address: *address, operations: *operations, child, log }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Tells it to stop; its log, if it did so in good order.
+    pub(crate) fn stop(mut self) -> String {
+        self.signal("-TERM");
+        assert!(self.child.wait().unwrap().success());
+        std::mem::replace(&mut self.log, std::thread::spawn(String::new)).join().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
