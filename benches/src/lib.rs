@@ -1,5 +1,7 @@
 //! The call that all benchmarks make, and the service that answers it at once.
 
+pub mod relay;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},

@@ -118,10 +118,10 @@ fn sum(metrics: &str, name: &str, label: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_calls_under_faults_and_a_low_limit_all_succeed_and_the_numbers_agree() {
-    // A tenth of all requests fails, and 60 a second are let in.
+    // A tenth of all requests fails, and 200 a second are let in.
     let limits = || {
         Limits::none()
-            .with(Scope::methods("g", 60, ["GET", "POST"]).unwrap().with_window(Duration::from_secs(1)).unwrap())
+            .with(Scope::methods("g", 200, ["GET", "POST"]).unwrap().with_window(Duration::from_secs(1)).unwrap())
     };
     let fault =
         Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(0)).when(When::Probability(0.1));
@@ -129,7 +129,7 @@ async fn a_thousand_calls_under_faults_and_a_low_limit_all_succeed_and_the_numbe
     let (sandbox, _server, url) = served(sandbox.build().unwrap()).await;
     let config = file(
         "thousand.toml",
-        "deadline.total = '5m'\n[pacing]\nlimits = 'none'\nepsilon = '50ms'\n[[pacing.scopes]]\nname = 'g'\nlimit = 60\n\
+        "deadline.total = '5m'\n[pacing]\nlimits = 'none'\nepsilon = '50ms'\n[[pacing.scopes]]\nname = 'g'\nlimit = 200\n\
          window = '1s'\nmethods = ['GET', 'POST']\n[retry]\nbackoff = { base = '10ms', cap = '100ms' }",
     );
     let arguments = ["--upstream", &url, "--config", &config, "--seed", "1"];
@@ -164,7 +164,10 @@ async fn a_thousand_calls_under_faults_and_a_low_limit_all_succeed_and_the_numbe
     assert_eq!(sum(&metrics, "didit_attempts_total", "status_class=\"5xx\""), stats.faults["status"]);
     assert_eq!(sum(&metrics, "didit_retries_total", ""), arrivals - 1_000);
     let status = send(process.operations, get("/status")).await.json();
-    assert_eq!((&status["scopes"]["g"]["limit"], &status["circuits"]["core"]["state"]), (&json!(60), &json!("closed")));
+    assert_eq!(
+        (&status["scopes"]["g"]["limit"], &status["circuits"]["core"]["state"]),
+        (&json!(200), &json!("closed"))
+    );
     assert_eq!((&status["phase"], &status["calls_in_flight"]), (&json!("serving"), &json!(0)));
 
     let log = process.stop();
