@@ -28,6 +28,13 @@ const LOOKS: usize = 10;
 const UPLOADS: usize = 100;
 const UPLOAD: usize = 10 * 1024 * 1024;
 
+/// What is recorded of a body by default.
+const REPLAY_CAP: usize = 16 * 1024 * 1024;
+
+/// What the files in `examples/deploy` tell glibc: give large pieces back to the system once they are free.
+const DEPLOYED: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+
 /// The gateway, stopped when dropped.
 struct Gateway {
     child: Child,
@@ -37,7 +44,7 @@ struct Gateway {
 type Failure = Box<dyn Error + Send + Sync>;
 
 impl Gateway {
-    fn start(upstream: SocketAddr, replay_cap: usize) -> Result<Self, Failure> {
+    fn start(upstream: SocketAddr, replay_cap: usize, environment: &[(&str, &str)]) -> Result<Self, Failure> {
         // target/release/examples/<this> and target/release/didit-gateway
         let here = std::env::current_exe()?;
         let binary = here.parent().and_then(Path::parent).ok_or("no target folder")?.join("didit-gateway");
@@ -46,6 +53,7 @@ impl Gateway {
             .env("RUST_LOG", "warn")
             .env("DIDIT_RETRY__REPLAY_CAP", replay_cap.to_string())
             .env("DIDIT_PACING__LIMITS", "none")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut first = String::new();
@@ -73,7 +81,7 @@ impl Drop for Gateway {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let upstream = upstream().await?;
-    let gateway = Gateway::start(upstream, 16 * 1024 * 1024)?;
+    let gateway = Gateway::start(upstream, REPLAY_CAP, &[])?;
     println!("{REQUESTS} requests over 64 connections, resident memory in MiB:");
     println!("  {:>7} requests {:6.1}", 0, gateway.memory("VmRSS")?);
     for look in 1..=LOOKS {
@@ -81,8 +89,12 @@ async fn main() -> Result<(), Failure> {
         println!("  {:>7} requests {:6.1}", look * REQUESTS / LOOKS, gateway.memory("VmRSS")?);
     }
     drop(gateway);
-    for (replay_cap, says) in [(16 * 1024 * 1024, "kept for a repetition"), (0, "kept for nothing")] {
-        let gateway = Gateway::start(upstream, replay_cap)?;
+    for (replay_cap, environment, says) in [
+        (REPLAY_CAP, &[][..], "kept for a repetition"),
+        (REPLAY_CAP, &DEPLOYED, "kept for a repetition, memory given back as in examples/deploy"),
+        (0, &[], "kept for nothing"),
+    ] {
+        let gateway = Gateway::start(upstream, replay_cap, environment)?;
         println!("{UPLOADS} uploads of {} MiB at once, {says}:", UPLOAD / 1024 / 1024);
         for round in 1..=4 {
             upload(gateway.address).await?;

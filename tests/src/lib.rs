@@ -2,6 +2,7 @@
 //! connections, and a log in memory.
 
 mod json_log;
+mod named;
 mod probe;
 mod requests;
 mod upload;
@@ -9,6 +10,7 @@ mod upstream;
 
 pub use self::{
     json_log::JsonLog,
+    named::{File, SECOND, Still, approve_all, creation, json, of, settle_down, stored, with},
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},
     upload::{Digest, Upload},

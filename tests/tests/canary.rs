@@ -158,7 +158,7 @@ where
         match tokio::time::timeout(Duration::from_secs(300), call).await {
             Ok(Some(Ok(response))) => {
                 told.add_report(response.extensions().get());
-                let _body = response.into_body().collect().await.map(|body| body.to_bytes());
+                let _body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
             }
             Ok(Some(Err(error))) => {
                 told.add_report(error.report());
@@ -296,5 +296,13 @@ impl Store for Handed {
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
         let _ = writeln!(self.told.lock().unwrap(), "{settlement:?}");
         self.inner.settle(key, epoch, settlement, now)
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.inner.renew(key, epoch, until)
+    }
+
+    fn holder(&self, session: uuid::Uuid) -> StoreFuture<Option<Key>> {
+        self.inner.holder(session)
     }
 }

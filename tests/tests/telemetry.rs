@@ -1,6 +1,6 @@
 //! What the metrics say, value by value, in virtual time.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::{
     collections::BTreeMap,

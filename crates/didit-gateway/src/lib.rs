@@ -9,7 +9,8 @@
 //! Requests and answers pass as streams in both directions. Nothing is kept but what a repetition may need, up to
 //! `retry.replay_cap` bytes a call. Didit's answers come back as they are, with two headers added: `x-correlation-id`,
 //! which names the call in every log, and `x-didit-attempts`, how often it was sent. A caller may name the call itself
-//! with `x-correlation-id`, and the business operation it belongs to with `x-operation-id`.
+//! with `x-correlation-id`, and the business operation it belongs to with `x-operation-id`; `x-didit-priority` (`high`,
+//! `normal`, `low`) says who goes first while calls wait for quota.
 //!
 //! # What the gateway answers itself
 //!

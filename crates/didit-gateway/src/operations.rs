@@ -96,10 +96,20 @@ impl Operations {
     }
 
     fn status(&self) -> Value {
-        let scopes =
-            self.layer.pacing().usage().into_iter().map(|usage| {
-                (usage.scope, json!({ "limit": usage.limit, "used": usage.used, "waiting": usage.waiting }))
+        let now = Instant::now();
+        let scopes = self.layer.pacing().usage().into_iter().map(|usage| {
+            let paused = usage.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+            let shown = json!({
+                "limit": usage.limit,
+                "effective_limit": usage.effective,
+                "used": usage.used,
+                "waiting": usage.waiting,
+                "oldest_wait_seconds": usage.oldest_wait.map(|wait| wait.as_secs_f64()),
+                "predicted_wait_seconds": usage.predicted_wait.as_secs_f64(),
+                "paused_seconds": paused.as_secs_f64(),
             });
+            (usage.scope, shown)
+        });
         let circuits = self.layer.circuit_breaker().handle();
         let circuits = circuits.groups().filter_map(|group| Some((group, circuits.status(group)?)));
         let circuits = circuits.map(|(group, status): (ServiceGroup, _)| (group.name().to_owned(), circuit(&status)));

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 use tower_didit::{
     DiditService,
-    call::{CallOptions, CorrelationId, OperationId},
+    call::{CallOptions, CorrelationId, OperationId, Priority},
 };
 
 use crate::{
@@ -29,6 +29,9 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
 
 /// Names the business operation that a call belongs to, so that its idempotency key is the same in every process.
 const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
+
+/// Who goes before whom while calls wait for quota: `high`, `normal` or `low`.
+const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
 
 /// Where the gateway is on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +161,17 @@ impl Proxy {
                 Problem::refused(StatusCode::BAD_REQUEST, "operation-id", title, detail)
             })?;
             options = options.operation_id(id);
+        }
+        if let Some(priority) = parts.headers.remove(PRIORITY) {
+            options = options.priority(match priority.as_bytes() {
+                b"high" => Priority::High,
+                b"normal" => Priority::Normal,
+                b"low" => Priority::Low,
+                _ => {
+                    let (title, detail) = ("The priority is no use", "x-didit-priority is high, normal or low");
+                    return Err(Problem::refused(StatusCode::BAD_REQUEST, "priority", title, detail));
+                }
+            });
         }
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         // The layers fill in where it goes.

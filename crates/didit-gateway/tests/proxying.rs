@@ -54,7 +54,7 @@ async fn a_request_arrives_with_its_own_headers_and_the_gateways() {
     let gateway = gateway(&base(&upstream), "api_key = 'the-key'").await;
     let request = "POST /v3/aml/?a=b HTTP/1.1\r\nhost: localhost\r\nconnection: close, x-mine\r\nx-mine: 1\r\n\
                    te: trailers\r\nkeep-alive: 5\r\nproxy-authorization: Basic x\r\nupgrade: h2c\r\n\
-                   x-gateway-token: whatever-it-is\r\nx-operation-id: order-7\r\nx-kept: 1\r\n\
+                   x-gateway-token: whatever-it-is\r\nx-operation-id: order-7\r\nx-didit-priority: low\r\nx-kept: 1\r\n\
                    x-correlation-id: journey-7\r\ncontent-length: 2\r\n\r\n{}";
     let answer = raw(gateway.local_addr(), request).await;
     let seen = answer.split("\r\n\r\n").nth(1).unwrap();
@@ -64,7 +64,7 @@ async fn a_request_arrives_with_its_own_headers_and_the_gateways() {
     }
     let host = base(&upstream).replace("http://", "host: ");
     assert!(seen.contains(&host) && seen.contains("content-length: 2\n"), "{seen}");
-    for gone in ["x-mine", "te:", "keep-alive", "proxy-auth", "upgrade", "gateway-token", "operation-id"] {
+    for gone in ["x-mine", "te:", "keep-alive", "proxy-auth", "upgrade", "gateway-token", "operation-id", "priority"] {
         assert!(!seen.contains(gone), "{gone} is in {seen}");
     }
     assert!(answer.contains("x-correlation-id: journey-7\r\n"), "{answer}");

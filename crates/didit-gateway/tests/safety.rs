@@ -29,6 +29,7 @@ async fn it_is_no_proxy_for_anything_else() {
         ("GET / HTTP/1.1\r\nhost: localhost\r\nsec-fetch-site: cross-site\r\n\r\n", "403"),
         ("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", "501"),
         ("GET / HTTP/1.1\r\nhost: localhost\r\nexpect: tea\r\n\r\n", "417"),
+        ("GET / HTTP/1.1\r\nhost: localhost\r\nx-didit-priority: highest\r\n\r\n", "400"),
         ("POST / HTTP/1.1\r\nhost: localhost\r\nx-operation-id: \x7f\r\ncontent-length: 0\r\n\r\n", "400"),
     ] {
         let answer = raw(gateway.local_addr(), request).await;

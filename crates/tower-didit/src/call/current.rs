@@ -31,8 +31,6 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Whether a retry layer further out already repeats this call.
     pub(crate) retried: bool,
-    /// Whether an attempt may have been carried out without an answer to show for it.
-    pub(crate) in_doubt: bool,
     /// The trace that the call belongs to.
     #[cfg(any(feature = "correlation", feature = "telemetry"))]
     pub(crate) trace: Option<TraceContext>,
@@ -51,7 +49,7 @@ pub(crate) struct Call {
 impl Call {
     /// Notes what an attempt came to.
     pub(crate) fn attempted(&mut self, outcome: Outcome) {
-        self.in_doubt |= outcome == Outcome::Ambiguous;
+        self.report.doubts += u32::from(outcome == Outcome::Ambiguous);
         self.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
         self.report.outcome = Some(outcome);
     }

@@ -32,12 +32,12 @@ use tokio::time::Instant;
 use super::{
     listeners::{Listeners, StateChange},
     policy::TripPolicy,
-    sync::{AtomicU64, Mutex, Ordering},
     window::{Totals, Window},
 };
 use crate::{
     outcome::{NotSent, Outcome, Refusal},
     random::Randomness,
+    sync::{AtomicU64, Mutex, Ordering},
 };
 
 /// The longest open time that a server can ask for with `Retry-After`; more is cut to this.
@@ -81,6 +81,13 @@ pub(super) struct Ticket {
     admitted: Instant,
     // Which probe this is, if the circuit was half open.
     probe: Option<u64>,
+}
+
+impl Ticket {
+    /// When its call was let through.
+    pub(super) fn admitted(&self) -> Instant {
+        self.admitted
+    }
 }
 
 /// One circuit.

@@ -79,7 +79,7 @@ pub use self::{
     circuit_breaker::CircuitBreakerConfig,
     error::{Invalid, LoadError, Origin},
     file::Format,
-    pacing::{PacingConfig, ScopeConfig},
+    pacing::{ColdStartConfig, PacingConfig, ScopeConfig},
     retry::{BackoffConfig, RetryConfig, ThrottledBackoffConfig},
     routes::{AttemptTimeoutConfig, RouteConfig},
     sources::Sources,

@@ -3,11 +3,11 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use didit_api::{Limits, Routes, Scope, limits::LimitsError};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{HumanDuration, Invalid, OrOff, error::At};
-use crate::pacing::PacingBuilder;
+use crate::pacing::{ColdStart, PacingBuilder};
 
 /// Settings of the [pacing layer](crate::pacing).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +24,31 @@ pub struct PacingConfig {
     pub transit: HumanDuration,
     /// How many requests of a scope may go out at once; "off" for a whole window's worth.
     pub burst: OrOff<NonZeroU32>,
+    /// The share of each limit that calls of low priority leave to the others, 0 to 0.9.
+    #[schemars(range(min = 0, max = 0.9))]
+    pub reserved_share: f64,
+    /// How many calls may wait for a scope; more are refused.
+    #[schemars(range(min = 1))]
+    pub max_waiting: usize,
+    /// The longest wait, at most a day; calls that would wait longer are refused. "off" for the deadline alone.
+    pub max_wait: OrOff<HumanDuration>,
+    /// How many API keys are kept count of at a time.
+    #[schemars(range(min = 1))]
+    pub max_keys: usize,
+    /// What is assumed about the process before this one: "empty", "full", or a share of each limit, 0 to 1.
+    pub cold_start: ColdStartConfig,
+    /// Whether a limit that the server names is taken over even if it is above the configured one.
+    pub raise_limits: bool,
+    /// Whether waits are only counted, and no call is held up or refused.
+    pub shadow: bool,
 }
+
+/// What a process assumes that its predecessor sent: a word, or a share of each limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColdStartConfig(pub ColdStart);
+
+const EMPTY: &str = "empty";
+const FULL: &str = "full";
 
 /// One rate limit: at most `limit` requests in any window. It counts either methods or endpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,17 +84,37 @@ impl PacingConfig {
     pub(super) const NO_LIMITS: &str = "none";
 
     pub(super) fn of(builder: &PacingBuilder) -> Self {
+        let rules = &builder.rules;
         Self {
             limits: builder.limits.version().to_owned(),
             scopes: Vec::new(),
-            epsilon: builder.epsilon.into(),
-            transit: builder.transit.into(),
-            burst: builder.burst.into(),
+            epsilon: rules.epsilon.into(),
+            transit: rules.transit.into(),
+            burst: rules.burst.into(),
+            reserved_share: rules.reserved_share,
+            max_waiting: rules.max_waiting,
+            max_wait: rules.max_wait.map(HumanDuration::from).into(),
+            max_keys: builder.max_keys,
+            cold_start: ColdStartConfig(builder.cold_start),
+            raise_limits: rules.raise_limits,
+            shadow: builder.shadow,
         }
     }
 
     pub(super) fn apply(&self, builder: PacingBuilder, routes: &Arc<Routes>) -> Result<PacingBuilder, Invalid> {
-        let mut builder = builder.limits(self.limits()?).epsilon(self.epsilon.0).transit(self.transit.0);
+        let mut builder = builder
+            .limits(self.limits()?)
+            .epsilon(self.epsilon.0)
+            .transit(self.transit.0)
+            .reserved_share(self.reserved_share)
+            .max_waiting(self.max_waiting)
+            .max_keys(self.max_keys)
+            .cold_start(self.cold_start.0)
+            .raise_limits(self.raise_limits)
+            .shadow(self.shadow);
+        if let OrOff::On(wait) = self.max_wait {
+            builder = builder.max_wait(wait.0);
+        }
         if let OrOff::On(burst) = self.burst {
             builder = builder.burst(burst);
         }
@@ -97,6 +141,41 @@ impl PacingConfig {
 impl Default for PacingConfig {
     fn default() -> Self {
         Self::of(&PacingBuilder::default())
+    }
+}
+
+// ===== impl ColdStartConfig =====
+
+impl Serialize for ColdStartConfig {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            ColdStart::Empty => to.serialize_str(EMPTY),
+            ColdStart::Share(share) => to.serialize_f64(share),
+            ColdStart::Full => to.serialize_str(FULL),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ColdStartConfig {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(from)?;
+        let known = match value.as_str() {
+            Some(EMPTY) => Some(ColdStart::Empty),
+            Some(FULL) => Some(ColdStart::Full),
+            _ => value.as_f64().map(ColdStart::Share),
+        };
+        let wrong = || D::Error::custom(format_args!("{value} is neither {EMPTY:?} nor {FULL:?} nor a share"));
+        known.map(Self).ok_or_else(wrong)
+    }
+}
+
+impl JsonSchema for ColdStartConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ColdStart".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "enum": [EMPTY, FULL] }, { "type": "number", "minimum": 0, "maximum": 1 }] })
     }
 }
 

@@ -33,6 +33,8 @@ fn the_presets_are_the_layers_own_values() {
 fn what_is_written_out_is_read_back_the_same_in_both_languages() {
     let mut config = Config::preset(Preset::Seed);
     config.seed = Some(7);
+    config.pacing.cold_start = ColdStartConfig(crate::pacing::ColdStart::Share(0.5));
+    config.pacing.max_wait = OrOff::On(Duration::from_secs(9).into());
     config.routes = vec![RouteConfig {
         name: "report".to_owned(),
         method: Some("POST".to_owned()),
@@ -139,6 +141,10 @@ fn a_value_that_does_not_fit_is_named_with_what_would() {
         ("[retri]\nmax_attempts = 3", ["line 1, column", "unknown field `retri`", "`retry`"]),
         ("[retry]\nmax_attempts = -1", ["line 2, column 16: retry.max_attempts", "`-1`", "u32"]),
         ("[retry]\nmax_attempts = 'x'", ["line 2, column 16: retry.max_attempts", "\"x\"", "u32"]),
+        ("[pacing]\ncold_start = 'x'", ["line 2, column 14: pacing.cold_start", "\"x\"", "\"empty\""]),
+        ("[pacing]\nreserved_share = 0.95", ["line 2, column 18: pacing.reserved_share", "0.95", "0 to 0.9"]),
+        ("[pacing]\nmax_keys = 0", ["line 2, column 12: pacing.max_keys", "zero", "at least 1"]),
+        ("[pacing]\nmax_wait = '2days'", ["line 2, column 12: pacing.max_wait", "172800s", "0ns to 86400s"]),
         ("[deadline]\ntotal = 30", ["line 2, column 9: deadline.total", "30 has no unit", "1m 30s"]),
         ("[retry]\nbudget = 'on'", ["line 2, column 10: retry.budget", "\"on\"", "or \"off\""]),
         ("[[routes]]\nname='aml'\nretry='never'", ["line 3, column 7: routes[0].retry", "`never`", "`vendor-data`"]),

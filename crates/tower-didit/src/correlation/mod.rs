@@ -12,6 +12,20 @@
 //! An id from outside is taken only if it is at most [`CorrelationId::MAX_LEN`] bytes of a small alphabet; anything else
 //! is replaced, so that nobody forges log lines through it.
 //!
+//! # Traces
+//!
+//! Beside the id goes the trace, as W3C Trace Context (level 2) carries it: [`InboundCorrelationLayer`] takes
+//! `traceparent` and `tracestate` in, or begins a trace; [`CorrelationLayer`] sends them out with a parent id of its own.
+//! The id is what people search for and may be anything; the trace id is what tracing systems join by. A header that is not
+//! valid counts as absent, `tracestate` is kept within 512 characters, and `baggage` is taken out of what is sent: it is
+//! this application's business. A trace that begins here has the *sampled* flag if the span of its beginning is recorded.
+//! With the feature `opentelemetry` the ids are those that OpenTelemetry's layer gives the spans.
+//!
+//! # Tasks
+//!
+//! A spawned task serves no journey unless it is taken along: [`spawn`] instead of `tokio::spawn`, or
+//! [`InCorrelation::in_correlation`] for any other way to hand a future on. Both carry id, trace and span.
+//!
 //! # Example
 //!
 //! ```

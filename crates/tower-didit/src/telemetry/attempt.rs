@@ -32,7 +32,7 @@ pub(super) struct AttemptWatch {
 
 impl AttemptWatch {
     /// Gives a request its place in the trace, and watches what becomes of it if anybody wants to know.
-    pub(super) fn begin<B>(shared: &Arc<Shared>, request: &mut Request<B>) -> Option<Self> {
+    pub(super) fn begin<B>(shared: &Arc<Shared>, request: &mut Request<B>) -> Option<Box<Self>> {
         let resends = current::with(|call| {
             call.sent += 1;
             call.cut_off = None;
@@ -52,7 +52,7 @@ impl AttemptWatch {
         let started = Instant::now();
         current::enter(Phase::Wire, Some(started));
         let (series, _) = shared.series(request.method(), request.uri().path());
-        Some(Self { shared: Arc::clone(shared), series, span, started, again: resends > 0, ended: false })
+        Some(Box::new(Self { shared: Arc::clone(shared), series, span, started, again: resends > 0, ended: false }))
     }
 
     /// The attempt's span; of an attempt that nobody watches, none.

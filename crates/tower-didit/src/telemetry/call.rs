@@ -33,7 +33,7 @@ pub(super) struct CallWatch {
 
 impl CallWatch {
     /// Watches a call, if anybody wants to know.
-    pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Self> {
+    pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Box<Self>> {
         let logged = tracing::enabled!(tracing::Level::INFO);
         if !logged && shared.instruments().is_none() {
             return None;
@@ -45,14 +45,12 @@ impl CallWatch {
             if let Some(id) = template.and_then(|template| found::session_in_path(template, request.uri().path())) {
                 span.record("session_id", id);
             }
-            if let Some(body) = in_memory(request.body()) {
-                if let Some(id) = found::workflow(&body) {
-                    span.record("workflow_id", &*id);
-                }
+            if let Some(id) = in_memory(request.body()).as_deref().and_then(found::workflow) {
+                span.record("workflow_id", &*id);
             }
         }
         let phases = Some(Box::new(Phases::new(Instant::now())));
-        Some(Self { phases, shared: Arc::clone(shared), series, endpoint, span, ended: false })
+        Some(Box::new(Self { phases, shared: Arc::clone(shared), series, endpoint, span, ended: false }))
     }
 
     /// Notes what came of it.
@@ -72,10 +70,12 @@ impl CallWatch {
             super::count_provenance(*provenance);
         }
         let creates = || self.endpoint.is_some_and(|id| self.shared.routes.get(id).name() == "session-create");
-        if !self.span.is_disabled() && response.status().is_success() && creates() {
-            if let Some(id) = in_memory(response.body()).as_deref().and_then(found::session) {
-                self.span.record("session_id", &*id);
-            }
+        if !self.span.is_disabled()
+            && response.status().is_success()
+            && creates()
+            && let Some(id) = in_memory(response.body()).as_deref().and_then(found::session)
+        {
+            self.span.record("session_id", &*id);
         }
     }
 

@@ -48,13 +48,14 @@ pin_project! {
     pub(super) struct Watched<F, C> {
         #[pin]
         inner: F,
-        watch: Option<CallWatch>,
+        // Boxed, because a future is moved often and watched seldom.
+        watch: Option<Box<CallWatch>>,
         classifier: C,
     }
 }
 
 impl<F, C> Watched<F, C> {
-    pub(super) fn start(mut watch: Option<CallWatch>, classifier: C, start: impl FnOnce() -> F) -> Self {
+    pub(super) fn start(mut watch: Option<Box<CallWatch>>, classifier: C, start: impl FnOnce() -> F) -> Self {
         let inner = match &mut watch {
             None => start(),
             Some(watch) => current::lend_phases(&mut watch.phases, start),
@@ -88,15 +89,15 @@ pin_project! {
     pub struct AttemptFuture<F, C> {
         #[pin]
         inner: F,
-        watch: Option<AttemptWatch>,
+        watch: Option<Box<AttemptWatch>>,
         classifier: C,
     }
 }
 
 impl<F, C> AttemptFuture<F, C> {
-    pub(super) fn start(watch: Option<AttemptWatch>, classifier: C, start: impl FnOnce() -> F) -> Self {
+    pub(super) fn start(watch: Option<Box<AttemptWatch>>, classifier: C, start: impl FnOnce() -> F) -> Self {
         let inner = {
-            let _entered = AttemptWatch::span(watch.as_ref());
+            let _entered = AttemptWatch::span(watch.as_deref());
             start()
         };
         Self { inner, watch, classifier }
@@ -114,7 +115,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = {
-            let _entered = AttemptWatch::span(this.watch.as_ref());
+            let _entered = AttemptWatch::span(this.watch.as_deref());
             ready!(this.inner.poll(cx))
         };
         if let Some(watch) = this.watch {

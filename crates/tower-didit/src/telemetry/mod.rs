@@ -82,6 +82,7 @@ pub use self::{
     layer::{AttemptLayer, TelemetryLayer},
     session::{SessionIdBody, SessionIdFuture, SessionIdLayer, SessionIds},
 };
+pub use crate::trace::TraceContext;
 use crate::{
     call::current::{self, InCall},
     outcome::{Classify, DiditClassifier, Outcome},

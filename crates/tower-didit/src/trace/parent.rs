@@ -2,7 +2,6 @@
 
 use std::num::{NonZeroU64, NonZeroU128};
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 use super::TraceContext;
@@ -54,8 +53,9 @@ pub(super) fn write(context: &TraceContext) -> HeaderValue {
     fill(&mut text[3..35], &context.trace_id.get().to_be_bytes());
     fill(&mut text[36..52], &context.parent_id.get().to_be_bytes());
     fill(&mut text[53..], &[context.flags]);
-    // NOTE: shared from the start, as in `ids.rs`. Digits and hyphens are always a header value.
-    HeaderValue::from_maybe_shared(Bytes::from_owner(text)).unwrap_or(HeaderValue::from_static("unavailable"))
+    // Not shared from the start, as ids are: it is of one request and seldom cloned. Digits and hyphens are always a
+    // header value.
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unavailable"))
 }
 
 fn fill(text: &mut [u8], bytes: &[u8]) {
