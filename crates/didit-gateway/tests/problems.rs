@@ -1,6 +1,6 @@
 //! What the gateway answers when Didit does not.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! The binary: settings, signals, what operators see, and what it bears.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

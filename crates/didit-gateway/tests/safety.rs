@@ -1,6 +1,6 @@
 //! Who may use the gateway, and for what.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

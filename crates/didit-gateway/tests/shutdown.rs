@@ -1,6 +1,6 @@
 //! The end: what is under way finishes, what is not is told to come back.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Requests that can be read in two ways, over raw sockets.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

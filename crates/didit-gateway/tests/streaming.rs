@@ -1,6 +1,6 @@
 //! Bodies pass as they come, within bounds.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

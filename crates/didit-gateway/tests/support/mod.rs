@@ -1,7 +1,7 @@
 //! A gateway on a port, and ways to talk to it.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a helper of tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests")]
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
