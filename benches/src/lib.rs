@@ -2,6 +2,8 @@
 
 pub mod outcomes;
 
+pub mod relay;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},

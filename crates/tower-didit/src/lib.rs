@@ -119,8 +119,9 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper`, `h2`, `idempotency-redb`, `telemetry`, `webhook-axum` and `webhook-redb` | |
+//! | `full` | `stack`, `config`, `hyper`, `h2`, `idempotency-redb`, `telemetry`, `webhook-axum` and `webhook-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
+//! | `config` | [`config`]: the stack's settings as a file, from the environment, and their JSON Schema; includes `stack` | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
 //! | `correlation` | [`correlation`]: one id and one trace for a journey, in and out | |
@@ -181,6 +182,8 @@ pub mod attempt_timeout;
 pub mod body;
 #[cfg(feature = "circuit-breaker")]
 pub mod circuit_breaker;
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(feature = "correlation")]
 pub mod correlation;
 #[cfg(feature = "deadline")]

@@ -81,6 +81,13 @@
 //! outside the span of the request, which knows another id or none, so the route needs no
 //! [`InboundCorrelationLayer`](crate::correlation::InboundCorrelationLayer).
 //!
+//! # Log lines
+//!
+//! They stand in spans of their own, `webhook received`, `webhook` while it is handled, and `sweep`. Each has
+//! `correlation_id` and `session_id`; the first two have `event` (its key), `webhook_type` and `status` too, and `webhook`
+//! has `attempt`. Nothing else of a body is told. An `event` without an id of Didit's is named after what it is about, which
+//! for persons is their `vendor_data`.
+//!
 //! # Secrets
 //!
 //! During a rotation the receiver is given both secrets. An event that is signed with one it does not have is answered with

@@ -28,8 +28,8 @@
 //!
 //! # What it costs
 //!
-//! One request for a page of 50 sessions and one for each that is missing, all reads, so many
-//! [a minute](SweepBuilder::reads_per_minute) at most. A round goes on where it was stopped, by the [bound of a
+//! One request for a page of 50 sessions and one for each that is missing, all reads of low
+//! [priority](Priority), so many [a minute](SweepBuilder::reads_per_minute) at most. A round goes on where it was stopped, by the [bound of a
 //! pass](SweepBuilder::reads_per_pass) or by an error. Its place is in memory: a new process begins a new round, and its
 //! grace begins anew.
 //!
@@ -88,7 +88,7 @@ use super::{
     journey,
 };
 use crate::{
-    call::{CallOptions, CorrelationId},
+    call::{CallOptions, CorrelationId, Priority},
     created_at,
     error::{ConfigError, check_duration},
     timestamp::Clock,
@@ -487,7 +487,7 @@ where
 
 /// Nobody waits for these calls.
 fn options() -> CallOptions {
-    CallOptions::new().deadline(READ_TIME)
+    CallOptions::new().deadline(READ_TIME).priority(Priority::Low)
 }
 
 /// The type of the events that are made.

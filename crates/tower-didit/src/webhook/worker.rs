@@ -284,7 +284,8 @@ impl Settings {
             return Settlement::Park;
         }
         let wait = self.backoff.delay(attempt, &self.random);
-        tracing::warn!(error = %failure, attempt, ?wait, "the handler of a webhook failed");
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(error = %failure, attempt, wait_ms, "the handler of a webhook failed");
         Settlement::Again { at: self.clock.now().plus(wait) }
     }
 
