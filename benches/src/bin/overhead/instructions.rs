@@ -14,6 +14,8 @@ pub(crate) const WATCHED: &str = "--watched";
 const CALLS: usize = 200;
 
 /// What valgrind looks for by name.
+const COUNTED: &str = "overhead::instructions::counted";
+
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     work();
@@ -49,8 +51,8 @@ pub(crate) fn of_all() -> Result<Vec<f64>, Failure> {
 
 fn run(folder: &Path) -> Result<Vec<f64>, Failure> {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*instructions*counted*"])
-        .arg("--dump-after=*instructions*counted*")
+        .args(["--tool=callgrind", "--collect-atstart=no"])
+        .args(["--toggle-collect", "--dump-after"].map(|what| format!("{what}={COUNTED}")))
         .arg(format!("--callgrind-out-file={}", folder.join("out").display()))
         .arg(std::env::current_exe()?)
         .arg(WATCHED)

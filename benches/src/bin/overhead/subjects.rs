@@ -12,7 +12,7 @@ use benches::Body;
 use didit_api::Limits;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder};
 use tower_didit::{
     DiditLayer,
     attempt_timeout::AttemptTimeoutLayer,
