@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 use crate::{Failure, subjects};
 
 /// The argument that makes this program the one that is watched.
-pub(crate) const WATCHED: &str = "--watched";
+pub(crate) const WATCHED: &str = "watched";
 
 const CALLS: usize = 200;
 
@@ -55,7 +55,7 @@ fn run(folder: &Path) -> Result<Vec<f64>, Failure> {
         .args(["--toggle-collect", "--dump-after"].map(|what| format!("{what}={COUNTED}")))
         .arg(format!("--callgrind-out-file={}", folder.join("out").display()))
         .arg(std::env::current_exe()?)
-        .arg(WATCHED)
+        .arg(format!("--{WATCHED}"))
         .output()?;
     if !output.status.success() {
         return Err(format!("valgrind failed: {}", String::from_utf8_lossy(&output.stderr)).into());
