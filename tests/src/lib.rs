@@ -1,12 +1,14 @@
 //! What the tests of the workspace share: a probe for readiness, requests to the local Didit, and a server that counts
 //! its connections.
 
+mod named;
 mod probe;
 mod requests;
 mod upload;
 mod upstream;
 
 pub use self::{
+    named::{File, SECOND, Still, approve_all, creation, json, of, settle_down, stored, with},
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},
     upload::{Digest, Upload},

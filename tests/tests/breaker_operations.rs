@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tests::{Answer, Body, ReadinessProbe, get, to};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     circuit_breaker::{CircuitBreakerLayer, CircuitState, StateChange, TripPolicy},
@@ -206,6 +206,39 @@ async fn a_watched_body_read_to_its_end_or_dropped_is_a_success() {
     assert_eq!(breaker.state(AML), Some(CircuitState::Closed));
     service.oneshot(aml()).await.unwrap().into_body().collect().await.unwrap();
     assert_eq!(breaker.handle().status(AML).map(|status| status.calls), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watched_body_that_stalls_is_no_success_however_its_reader_gives_up() {
+    let stalls = |_: Request<Body>| async {
+        let first = tokio_stream::once(Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"half of"))));
+        let stream = tokio_stream::StreamExt::chain(first, tokio_stream::pending());
+        Ok::<_, io::Error>(Response::new(StreamBody::new(stream)))
+    };
+    // An AML check has 60 s, and 5 s of grace. Nobody gave the call a deadline.
+    for (patience, opens) in [(70 * SECOND, true), (10 * SECOND, false)] {
+        let breaker = breaker(TripPolicy::SEED);
+        let service = breaker.clone().watching_bodies().layer(service_fn(stalls));
+        for _ in 0..3 {
+            let body = service.clone().oneshot(aml()).await.unwrap().into_body();
+            timeout(patience, body.collect()).await.unwrap_err();
+        }
+        let opened = matches!(breaker.state(AML), Some(CircuitState::Open { .. }));
+        assert_eq!(opened, opens, "after {patience:?}");
+        assert_eq!(breaker.handle().status(AML).map(|status| status.calls), Some(0), "impatience says nothing at all");
+    }
+    // A probe that is given up frees its place, and closes nothing.
+    let breaker = breaker(TripPolicy::SEED);
+    let failing = breaker.clone().layer(ReadinessProbe::new([Answer::Reset; 3]));
+    for _ in 0..3 {
+        failing.clone().oneshot(aml()).await.unwrap_err();
+    }
+    sleep(10 * SECOND).await;
+    let body = breaker.clone().watching_bodies().layer(service_fn(stalls)).oneshot(aml()).await.unwrap().into_body();
+    timeout(SECOND, body.collect()).await.unwrap_err();
+    assert_ne!(breaker.state(AML), Some(CircuitState::Closed));
+    failing.oneshot(aml()).await.unwrap();
+    assert_eq!(breaker.state(AML), Some(CircuitState::Closed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,14 +7,14 @@
 use std::{
     collections::HashSet,
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use didit_api::{Limits, SessionStatus};
 use didit_sandbox::{Sandbox, serve};
-use tests::sandbox;
+use tests::{File, sandbox};
 use tokio::{net::TcpListener, time::sleep};
 use tower_didit::Randomness;
 
@@ -23,15 +23,6 @@ const NEW_EACH_RUN: usize = 15;
 
 /// How many operations of earlier runs each run asks for again: more than could be unfinished.
 const AGAIN_EACH_RUN: usize = 100;
-
-/// A file that is gone after the test.
-struct File(PathBuf);
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 fn start(url: &str, store: &Path, operations: std::ops::Range<usize>) -> Child {
     Command::new(env!("CARGO_BIN_EXE_durable_run"))
@@ -78,7 +69,7 @@ async fn a_run_killed_at_random_moments_makes_every_operation_once() {
         .unwrap();
     let server = serve(TcpListener::bind("127.0.0.1:0").await.unwrap(), sandbox.clone()).unwrap();
     let url = format!("http://{}", server.local_addr());
-    let store = File(std::env::temp_dir().join(format!("tower-didit-crash-{}.redb", std::process::id())));
+    let store = File::new("crash");
     let approving = tokio::spawn(approve_at_once(sandbox.clone()));
     let random = Randomness::seeded(21);
     let (mut in_flight, mut end) = (0, 0);

@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use didit_api::{Limits, SessionStatus};
+use didit_api::Limits;
 use didit_sandbox::{
     Sandbox,
     faults::{Fault, Faults, Rule, When},
@@ -12,16 +12,18 @@ use didit_sandbox::{
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use serde_json::Value;
-use tests::{Answer, Body, ReadinessProbe, create_session, get, sandbox, to};
-use tokio::{task::yield_now, time::Instant};
+use tests::{
+    Answer, Body, File, ReadinessProbe, SECOND, approve_all, create_session, creation, get, json, of, sandbox,
+    settle_down, stored, to, with,
+};
+use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_didit::{
     DiditLayer, Randomness,
     call::{CallOptions, CallReport, RetryOverride},
     deadline::DeadlineLayer,
     idempotency::{
-        IdempotencyLayer, Provenance, Refused, StoredIdempotencyLayer,
+        IdempotencyLayer, Provenance, Refused,
         reconcile::Undecided,
         store::{
             Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreError, StoreFuture, Timestamp,
@@ -32,32 +34,7 @@ use tower_didit::{
     retry::RetryLayer,
     stack::ErrorKind,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
-
-fn layer() -> StoredIdempotencyLayer {
-    IdempotencyLayer::new().store(MemoryStore::new())
-}
-
-/// The options of a call that belongs to an operation.
-fn of(operation: &str) -> CallOptions {
-    CallOptions::new().operation_id(operation.parse().unwrap())
-}
-
-fn with(mut request: Request<Body>, options: CallOptions) -> Request<Body> {
-    request.extensions_mut().insert(options);
-    request.headers_mut().insert("x-api-key", http::HeaderValue::from_static("key"));
-    request
-}
-
-/// A session creation that belongs to an operation, whose id is in its metadata too.
-fn creation(vendor_data: Option<&str>, operation: &str) -> Request<Body> {
-    with(create_session(vendor_data, operation), of(operation))
-}
-
-async fn json<B: http_body::Body<Error: std::fmt::Debug>>(response: Response<B>) -> Value {
-    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
-}
+use uuid::Uuid;
 
 /// Why a call was not sent, with the proof that everybody reads it so.
 fn refused<T: std::fmt::Debug, E: StdError + 'static>(result: Result<T, Error<E>>) -> Refused {
@@ -76,26 +53,10 @@ fn faulty(seed: u64, fault: Fault, when: When) -> Sandbox {
     sandbox(seed).faults(Faults::none().with(Rule::new(fault).on_route("session-create").when(when))).build().unwrap()
 }
 
-/// Brings every session that was made to an end, so that no `vendor_data` finds it again.
-fn approve_all(sandbox: &Sandbox) {
-    for entry in sandbox.journal() {
-        if let (Some(id), "session-create") = (entry.session_id, entry.route.as_str()) {
-            sandbox.set_session_status(&id, SessionStatus::Approved).unwrap();
-        }
-    }
-}
-
-/// Lets everything run that can, without time passing.
-async fn settle_down() {
-    for _ in 0..50 {
-        yield_now().await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn calls_with_one_name_share_one_request_and_its_answer() {
     let sandbox = sandbox(1).latency(SECOND..=SECOND).build().unwrap();
-    let service = layer().layer(sandbox.clone());
+    let service = stored().layer(sandbox.clone());
     let calls: Vec<_> = (0..10).map(|_| tokio::spawn(service.clone().oneshot(creation(None, "order-7")))).collect();
     let (mut sessions, mut coalesced) = (std::collections::HashSet::new(), 0);
     for call in calls {
@@ -114,7 +75,7 @@ async fn calls_with_one_name_share_one_request_and_its_answer() {
 #[tokio::test(start_paused = true)]
 async fn different_names_do_not_wait_for_each_other() {
     let sandbox = sandbox(2).latency(SECOND..=SECOND).build().unwrap();
-    let service = layer().layer(sandbox.clone());
+    let service = stored().layer(sandbox.clone());
     let start = Instant::now();
     let calls: Vec<_> =
         (0..10).map(|n| tokio::spawn(service.clone().oneshot(creation(None, &format!("order-{n}"))))).collect();
@@ -127,7 +88,7 @@ async fn different_names_do_not_wait_for_each_other() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_leader_hands_over_to_a_follower_who_looks_before_sending() {
     let sandbox = faulty(3, Fault::Delay(60 * SECOND), When::First(1));
-    let service = layer().layer(sandbox.clone());
+    let service = stored().layer(sandbox.clone());
     let leader = tokio::spawn(service.clone().oneshot(creation(Some("user-7"), "order-7")));
     settle_down().await;
     let followers: Vec<_> =
@@ -155,7 +116,7 @@ async fn a_leader_dropped_before_anything_was_sent_leaves_nothing_to_look_up() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
     let probe = ReadinessProbe::new([Answer::After(60 * SECOND)]);
     let inner = tower::limit::ConcurrencyLimit::with_semaphore(probe.clone(), std::sync::Arc::clone(&gate));
-    let service = layer().layer(inner);
+    let service = stored().layer(inner);
     let held = gate.acquire().await.unwrap();
     let leader = tokio::spawn(service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))));
     let follower = tokio::spawn(service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))));
@@ -169,7 +130,7 @@ async fn a_leader_dropped_before_anything_was_sent_leaves_nothing_to_look_up() {
 #[tokio::test(start_paused = true)]
 async fn followers_outlive_their_leaders_deadline_and_keep_to_their_own() {
     let probe = ReadinessProbe::new([Answer::After(60 * SECOND), Answer::After(4 * SECOND)]);
-    let service = layer().layer(DeadlineLayer::new(120 * SECOND).layer(probe.clone()));
+    let service = stored().layer(DeadlineLayer::new(120 * SECOND).layer(probe.clone()));
     let call = |deadline: u64| {
         let request = with(to(Method::POST, "/v3/aml/"), of("screening-7").deadline(Duration::from_secs(deadline)));
         tokio::spawn(service.clone().oneshot(request))
@@ -189,7 +150,7 @@ async fn followers_outlive_their_leaders_deadline_and_keep_to_their_own() {
 #[tokio::test(start_paused = true)]
 async fn another_payload_under_the_same_name_is_refused_while_it_runs_and_afterwards() {
     let sandbox = sandbox(4).latency(SECOND..=SECOND).build().unwrap();
-    let service = layer().layer(sandbox.clone());
+    let service = stored().layer(sandbox.clone());
     let other = || {
         let mut request = creation(Some("somebody-else"), "order-7");
         request.extensions_mut().insert(of("order-7"));
@@ -214,7 +175,7 @@ async fn another_payload_under_the_same_name_is_refused_while_it_runs_and_afterw
 async fn what_is_done_is_given_again_only_if_replay_is_on() {
     for replay in [true, false] {
         let sandbox = sandbox(5).build().unwrap();
-        let service = layer().replay(replay).layer(sandbox.clone());
+        let service = stored().replay(replay).layer(sandbox.clone());
         let first = service.clone().oneshot(creation(None, "order-7")).await.unwrap();
         assert!(first.extensions().get::<Provenance>().is_none(), "the server's own");
         let content_type = first.headers()["content-type"].clone();
@@ -249,7 +210,7 @@ async fn refusals_failures_and_rejections_are_never_given_again() {
         Answer::ConnectionRefused,
     ];
     let probe = ReadinessProbe::new(answers);
-    let service = layer().replay(true).layer(probe.clone());
+    let service = stored().replay(true).layer(probe.clone());
     for answer in answers {
         let result = service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))).await;
         match (answer, result) {
@@ -276,7 +237,7 @@ async fn a_rejection_goes_to_those_who_waited_for_it_and_a_failure_does_not() {
                 }
             }
         });
-        let service = layer().layer(inner);
+        let service = stored().layer(inner);
         let call = || tokio::spawn(service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one"))));
         for call in [call(), call(), call()] {
             let response = call.await.unwrap().unwrap();
@@ -290,7 +251,7 @@ async fn a_rejection_goes_to_those_who_waited_for_it_and_a_failure_does_not() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_decided_is_surfaced_once_and_then_refused() {
     let probe = ReadinessProbe::new([Answer::Reset]);
-    let service = layer().layer(probe.clone());
+    let service = stored().layer(probe.clone());
     let call = || service.clone().oneshot(with(to(Method::POST, "/v3/face-match/"), of("one")));
     let first = call().await.unwrap_err();
     assert_eq!(first.as_inner().unwrap().kind(), std::io::ErrorKind::ConnectionReset, "the client's own error");
@@ -306,7 +267,7 @@ async fn what_cannot_be_decided_is_surfaced_once_and_then_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_answer_was_lost_is_found_and_not_made_again() {
     let sandbox = faulty(6, Fault::WorkThenDrop, When::Always);
-    let service = layer().layer(sandbox.clone());
+    let service = stored().layer(sandbox.clone());
     let call = tokio::spawn(service.clone().oneshot(creation(Some("user-7"), "order-7")));
     settle_down().await;
     approve_all(&sandbox);
@@ -326,17 +287,17 @@ async fn a_session_that_was_provably_not_made_is_made() {
     let mut request = creation(Some("user-7"), "order-7");
     request.extensions_mut().insert(of("order-7").report());
     let service = ServiceBuilder::new()
-        .layer(layer())
+        .layer(stored())
         .layer(RetryLayer::builder().max_attempts(1).build().unwrap())
         .service(sandbox.clone());
     let response = service.oneshot(request).await.unwrap();
     assert!(response.extensions().get::<Provenance>().is_none(), "the server's own answer");
     assert_eq!(response.extensions().get::<CallReport>().unwrap().attempts(), 2);
     assert!(json(response).await["session_token"].is_string());
-    // A settle time of 2 s and three looks, 2 s apart.
-    assert_eq!(start.elapsed(), 6 * SECOND);
+    // Looked for after 2, 4, 8, 16 and 30 s.
+    assert_eq!(start.elapsed(), 30 * SECOND);
     let arrivals = sandbox.stats().arrivals;
-    assert_eq!((arrivals["session-create"], arrivals["session-list"]), (2, 3));
+    assert_eq!((arrivals["session-create"], arrivals["session-list"]), (2, 5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,7 +308,7 @@ async fn an_attempt_that_may_have_worked_is_not_forgotten_when_the_next_one_was_
             Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(200)).on_route("session-create"),
         );
     let sandbox = sandbox(8).faults(faults).build().unwrap();
-    let service = ServiceBuilder::new().layer(layer()).layer(RetryLayer::didit()).service(sandbox.clone());
+    let service = ServiceBuilder::new().layer(stored()).layer(RetryLayer::didit()).service(sandbox.clone());
     let response = service.oneshot(creation(Some("user-7"), "order-7")).await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Provenance::Adopted), "and not the 503");
     assert_eq!(sandbox.stats().sessions_made, 1);
@@ -370,7 +331,7 @@ async fn an_answer_whose_body_breaks_off_is_looked_up() {
             }
         }
     });
-    let response = layer().layer(inner).oneshot(creation(Some("user-7"), "order-7")).await.unwrap();
+    let response = stored().layer(inner).oneshot(creation(Some("user-7"), "order-7")).await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Provenance::Adopted));
     let made = sandbox.journal()[0].session_id.clone().unwrap();
     assert_eq!(json(response).await["session_id"], made);
@@ -391,7 +352,7 @@ async fn a_slow_list_is_asked_more_than_once() {
             sandbox.clone().oneshot(request)
         }
     });
-    let response = layer().layer(inner).oneshot(creation(Some("user-7"), "order-7")).await.unwrap();
+    let response = stored().layer(inner).oneshot(creation(Some("user-7"), "order-7")).await.unwrap();
     assert_eq!(response.extensions().get(), Some(&Provenance::Adopted));
     assert_eq!(sandbox.stats().sessions_made, 1);
 }
@@ -399,7 +360,7 @@ async fn a_slow_list_is_asked_more_than_once() {
 #[tokio::test(start_paused = true)]
 async fn without_a_vendor_data_the_operation_may_stand_in_for_it() {
     let sandbox = faulty(11, Fault::WorkThenDrop, When::First(1));
-    let service = layer().operation_as_vendor_data(true).layer(sandbox.clone());
+    let service = stored().operation_as_vendor_data(true).layer(sandbox.clone());
     let mut request = creation(None, "order-7");
     let length = request.body().size_hint().exact().unwrap();
     request.headers_mut().insert("content-length", length.into());
@@ -438,7 +399,15 @@ impl Store for Gone {
         Box::pin(async { Err(StoreError::Closed) })
     }
 
+    fn renew(&self, _: Key, _: Epoch, _: Timestamp) -> StoreFuture<bool> {
+        Box::pin(async { Err(StoreError::Closed) })
+    }
+
     fn settle(&self, _: Key, _: Epoch, _: Settlement, _: Timestamp) -> StoreFuture<()> {
+        Box::pin(async { Err(StoreError::Closed) })
+    }
+
+    fn holder(&self, _: Uuid) -> StoreFuture<Option<Key>> {
         Box::pin(async { Err(StoreError::Closed) })
     }
 }
@@ -530,7 +499,7 @@ async fn whoever_gives_up_whenever_every_operation_is_done_once_and_nobody_waits
             .build()
             .unwrap();
         let random = Randomness::seeded(seed);
-        let service = layer().layer(sandbox.clone());
+        let service = stored().layer(sandbox.clone());
         let approving = tokio::spawn({
             let sandbox = sandbox.clone();
             async move {
@@ -570,14 +539,13 @@ async fn whoever_gives_up_whenever_every_operation_is_done_once_and_nobody_waits
 
 #[tokio::test]
 async fn a_store_in_a_file_holds_nothing_personal_and_no_secret() {
-    let path = std::env::temp_dir().join(format!("tower-didit-canary-{}.redb", std::process::id()));
-    let store = RedbStore::open(&path).await.unwrap();
+    let path = File::new("canary");
+    let store = RedbStore::open(&path.0).await.unwrap();
     let service = IdempotencyLayer::new().store(store).layer(sandbox(14).build().unwrap());
     let made = service.clone().oneshot(creation(Some("canary-person"), "canary-operation")).await.unwrap();
     let made = json(made).await;
     drop(service);
-    let file = std::fs::read(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let file = std::fs::read(&path.0).unwrap();
     let holds = |text: &str| file.windows(text.len()).any(|bytes| bytes == text.as_bytes());
     for secret in ["canary", made["session_token"].as_str().unwrap(), made["session_id"].as_str().unwrap()] {
         // The session's id is there as 16 bytes, and not as text.

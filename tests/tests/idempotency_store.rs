@@ -5,7 +5,6 @@
 use std::{
     future::poll_fn,
     io,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -14,36 +13,19 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tests::{Body, to};
+use http::{Method, Request, Response, StatusCode};
+use tests::{Body, File, of, to, with};
 use tokio_test::task;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_didit::{
-    call::CallOptions,
-    idempotency::{
-        HashSecret, IdempotencyLayer, Refused,
-        store::{Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreFuture, Timestamp},
-        stored::Error,
-    },
+use tower_didit::idempotency::{
+    HashSecret, IdempotencyLayer, Refused,
+    store::{Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreFuture, Timestamp},
+    stored::Error,
 };
+use uuid::Uuid;
 
 /// Long enough that nothing here ends by itself.
 const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(3_600) };
-
-/// A file that is gone after the test.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("tower-didit-store-{}-{name}.redb", std::process::id())))
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000_000_000 + millis)
@@ -56,10 +38,7 @@ fn key(number: usize) -> Key {
 }
 
 fn face_match() -> Request<Body> {
-    let mut request = to(Method::POST, "/v3/face-match/");
-    request.extensions_mut().insert(CallOptions::new().operation_id("a".parse().unwrap()));
-    request.headers_mut().insert("x-api-key", HeaderValue::from_static("key"));
-    request
+    with(to(Method::POST, "/v3/face-match/"), of("a"))
 }
 
 #[tokio::test]
@@ -137,6 +116,14 @@ impl Store for TakesOverLate {
 
     fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
         self.0.begin(key, claim, now)
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.0.renew(key, epoch, until)
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        self.0.holder(id)
     }
 
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {

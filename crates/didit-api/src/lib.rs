@@ -8,6 +8,7 @@
 //! | [`status`] | what a session's status means, and whether it can still change |
 //! | [`error`] | what Didit's many error bodies say |
 //! | [`shapes`] | requests and responses for serde |
+//! | `webhook` (feature `webhook`) | whether a webhook is Didit's, which event it is, and whether it is out of date |
 //!
 //! Didit's API grows without a new version: values are added to enumerations and fields to objects. Every type here
 //! is open-ended, so that an addition is data and never an error.
@@ -40,6 +41,8 @@ pub mod secret;
 pub mod shapes;
 pub mod status;
 mod table;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 pub use endpoint::{Endpoint, RetryClass, ServiceGroup};
 pub use error::ErrorBody;

@@ -28,7 +28,7 @@ macro_rules! debug_only {
     };
 }
 
-use debug_only;
+pub(crate) use debug_only;
 
 /// A list that Didit may write as `null`.
 fn null_as_empty<'de, T, D>(from: D) -> Result<Vec<T>, D::Error>

@@ -12,6 +12,7 @@ use crate::{
     faults::{Faults, FaultsError},
     hints::{Hints, ResetForm, RetryAfterForm},
     latency::Latency,
+    webhooks::{WebhookError, Webhooks},
 };
 
 /// The API key of a sandbox that was given none.
@@ -64,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) phone_attempts: u32,
     pub(crate) import_time: Duration,
     pub(crate) hints: Hints,
+    pub(crate) webhooks: Webhooks,
 }
 
 impl Default for SandboxBuilder {
@@ -93,6 +95,7 @@ impl Default for SandboxBuilder {
                 phone_attempts: 0,
                 import_time: Duration::ZERO,
                 hints: Hints::default(),
+                webhooks: Webhooks::default(),
             },
         }
     }
@@ -292,7 +295,7 @@ impl SandboxBuilder {
     ///
     /// [`BuildError`] if a key cannot be sent in a header or is given twice, a workflow is not a UUID, the latency's
     /// bounds are the wrong way round, the session lifetime is zero, a scope of the limits counts an endpoint that the
-    /// route table does not have, or a fault rule cannot be met.
+    /// route table does not have, a fault rule cannot be met, or a webhook destination cannot be sent to.
     pub fn build(mut self) -> Result<Sandbox, BuildError> {
         if self.keys.is_empty() {
             self.keys.push(DEFAULT_API_KEY.to_owned());
@@ -322,6 +325,7 @@ impl SandboxBuilder {
             return Err(unknown.into());
         }
         self.settings.faults.check(|name| routes.named(name).is_some())?;
+        self.settings.webhooks.check()?;
         Ok(Sandbox::start(self.keys, self.settings))
     }
 }
@@ -376,4 +380,7 @@ pub enum BuildError {
     /// A fault rule that cannot be met.
     #[error(transparent)]
     Faults(#[from] FaultsError),
+    /// A webhook destination that cannot be sent to, or a fault of webhooks that cannot be met.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookError),
 }

@@ -51,12 +51,15 @@
 //! | [`count_rejected`](SandboxBuilder::count_rejected) | `--count-rejected` | refused requests count too |
 //! | [`whole_second_stamps`](SandboxBuilder::whole_second_stamps) | `--whole-seconds` | windows of whole seconds |
 //! | [`wrong_key_is_401`](SandboxBuilder::wrong_key_is_401) | `--wrong-key-401` | 401 instead of 403 |
+//! | [`webhook`](SandboxBuilder::webhook) | `--webhook-url URL`, `--webhook-secret TEXT` | signed webhooks: see [`webhooks`] |
+//! | [`webhook_fault`](SandboxBuilder::webhook_fault) | `--webhook-drop P`, `--webhook-duplicate P`, `--webhook-shuffle MS` | webhooks that never come, come twice, come in another order |
+//! | [`finish_sessions`](SandboxBuilder::finish_sessions) | `--finish-after MS`, `--finish-status STATUS` | sessions that end by themselves |
 //!
 //! Sessions per day, codes per number and imports at a time are refused with a 429 that is no rate window: without
 //! `X-RateLimit-*`, and for the quota alone with `Retry-After`.
 //!
-//! Nothing runs in the background: late commits and abandoned requests happen at their times, whenever the sandbox is
-//! next looked at.
+//! Nothing but webhooks runs in the background: late commits and abandoned requests happen at their times, whenever the
+//! sandbox is next looked at.
 //!
 //! # For tests
 //!
@@ -66,6 +69,10 @@
 //! | [`Sandbox::journal`] | `GET /_sandbox/journal` | a list of [`JournalEntry`] |
 //! | [`Sandbox::effects`] | `GET /_sandbox/effects` | effects by operation id and route: none lost, none twice |
 //! | [`Sandbox::set_session_status`] | `POST /_sandbox/session/{id}/status`, `{"status": "Approved"}` | what a user or reviewer would bring about |
+//! | [`Sandbox::finish_session_after`] | the same with `"after_ms": 5000` | what will have been brought about by then |
+//! | [`Sandbox::webhooks`] | `GET /_sandbox/webhooks` | a list of [`WebhookRecord`] |
+//! | [`Sandbox::resend_webhook`] | `POST /_sandbox/webhooks/{event_id}/resend` | an event again, as by hand |
+//! | [`Sandbox::set_webhook_secret`] | | a rotation |
 //! | [`Sandbox::reset`] | `POST /_sandbox/reset` | back to the beginning |
 //!
 //! Faults are described in [`faults`].
@@ -115,6 +122,7 @@ mod server;
 mod service;
 mod sessions;
 mod stats;
+pub mod webhooks;
 mod window;
 mod world;
 
@@ -129,5 +137,9 @@ pub use hints::{ResetForm, RetryAfterForm};
 pub use journal::JournalEntry;
 pub use latency::Latency;
 pub use server::{ServeError, Server, serve, serve_anywhere};
-pub use service::{ResponseFuture, Sandbox, UnknownSession};
+pub use service::{ResponseFuture, Sandbox, SetSecretError, UnknownEvent, UnknownSession};
 pub use stats::{Peak, Stats};
+pub use webhooks::{
+    DEFAULT_WEBHOOK_SECRET, Destination, DestinationError, RetryStamp, WebhookAttempt, WebhookError, WebhookFault,
+    WebhookOutcome, WebhookRecord,
+};

@@ -4,15 +4,17 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
+    ops::{Deref, DerefMut},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
-use didit_api::SessionStatus;
+use didit_api::{SessionStatus, webhook::SecretsError};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
+use tokio::runtime::Handle;
 use tower::Service;
 
 use crate::{
@@ -27,6 +29,7 @@ use crate::{
     resolve::canonical,
     routes,
     stats::Stats,
+    webhooks::{WebhookRecord, deliver},
     world::{Outcome, Reply, World},
 };
 
@@ -58,7 +61,9 @@ pub struct Sandbox {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
+    /// Itself, for tasks that must not keep it alive.
+    own: Weak<Shared>,
     clock: Clock,
     date_header: bool,
     world: Mutex<World>,
@@ -74,7 +79,7 @@ impl Sandbox {
         let clock = Clock::start(settings.epoch, settings.skew);
         let date_header = settings.date_header;
         let world = Mutex::new(World::new(keys, settings, clock.now()));
-        Self { shared: Arc::new(Shared { clock, date_header, world }) }
+        Self { shared: Arc::new_cyclic(|own| Shared { own: own.clone(), clock, date_header, world }) }
     }
 
     /// The counts so far.
@@ -120,8 +125,60 @@ impl Sandbox {
     ///
     /// [`UnknownSession`] if there is no session with this id.
     pub fn set_session_status(&self, session_id: &str, status: SessionStatus) -> Result<(), UnknownSession> {
-        let known = canonical(session_id).is_some_and(|id| routes::set_status(&mut self.shared.world(), id, status));
+        self.finish(session_id, &status, None)
+    }
+
+    /// Sets the status of a session after a time, whether anybody looks at the sandbox then or not.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSession`] if there is no session with this id.
+    pub fn finish_session_after(
+        &self,
+        session_id: &str,
+        after: Duration,
+        status: SessionStatus,
+    ) -> Result<(), UnknownSession> {
+        self.finish(session_id, &status, Some(after))
+    }
+
+    fn finish(&self, session_id: &str, status: &SessionStatus, after: Option<Duration>) -> Result<(), UnknownSession> {
+        let mut world = self.shared.world();
+        let now = world.now();
+        let known = canonical(session_id).is_some_and(|id| routes::finish(&mut world, now, id, status, after));
         known.then_some(()).ok_or_else(|| UnknownSession { id: session_id.to_owned() })
+    }
+
+    /// Every webhook so far and what became of it, in the order in which the events were made.
+    pub fn webhooks(&self) -> Vec<WebhookRecord> {
+        self.shared.world().outbox.records()
+    }
+
+    /// Sends an event again to all its destinations, as by hand in Didit's console: with a new time, signed with the
+    /// current secret, under the same `event_id`. One that was dropped by a fault is sent too.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownEvent`] if there is no event with this id.
+    pub fn resend_webhook(&self, event_id: &str) -> Result<(), UnknownEvent> {
+        let mut world = self.shared.world();
+        let now = world.now();
+        let known = world.outbox.resend(now, event_id);
+        known.then_some(()).ok_or_else(|| UnknownEvent { id: event_id.to_owned() })
+    }
+
+    /// Gives a destination another secret. The one before is gone at once, as at Didit: what is sent or sent again from
+    /// now on is signed with the new one. Destinations are counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`SetSecretError`] if there is no such destination, or the secret cannot be used.
+    pub fn set_webhook_secret(&self, destination: usize, secret: &str) -> Result<(), SetSecretError> {
+        match self.shared.world().outbox.set_secret(destination, secret) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SetSecretError::Number { number: destination }),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -138,14 +195,74 @@ pub struct UnknownSession {
     id: String,
 }
 
+/// There is no event with this id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no event {id:?}")]
+pub struct UnknownEvent {
+    id: String,
+}
+
+/// Why a destination's secret cannot be set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetSecretError {
+    /// There are not so many destinations.
+    #[error("there is no webhook destination {number}, counted from 0")]
+    Number {
+        /// Which one was meant.
+        number: usize,
+    },
+    /// The secret cannot be used. It is not shown.
+    #[error(transparent)]
+    Secret(#[from] SecretsError),
+}
+
+/// The state, while it is looked at. What is to be done by tasks is given to them at the end.
+pub(crate) struct Look<'s> {
+    world: MutexGuard<'s, World>,
+    shared: &'s Shared,
+}
+
+impl Deref for Look<'_> {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Look<'_> {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        if !self.world.outbox.has_jobs() {
+            return;
+        }
+        // Without a runtime they wait for somebody who looks from within one.
+        let Ok(runtime) = Handle::try_current() else { return };
+        while let Some(job) = self.world.outbox.next_job() {
+            runtime.spawn(deliver(self.shared.own.clone(), job));
+        }
+    }
+}
+
 impl Shared {
+    /// The time on the sandbox's clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     /// The state, as it is now. A panic elsewhere cannot have left it half changed in a way that matters more than
     /// going on.
-    fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> Look<'_> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         // The time is read under the lock, so that windows see arrivals in order.
         world.catch_up(self.clock.now());
-        world
+        Look { world, shared: self }
     }
 
     async fn respond<B: Body>(&self, request: Request<B>) -> Result<(Answer, Manner), ConnectionLost> {

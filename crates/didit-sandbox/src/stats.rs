@@ -58,6 +58,14 @@ pub struct Stats {
     pub abandoned_pending: u64,
     /// Requests that arrived and whose client went away before the head of the answer.
     pub abandoned_after_arrival: u64,
+    /// Attempts to deliver a webhook.
+    pub webhooks_sent: u64,
+    /// Webhooks that reached their destination: one event to two destinations is two of them.
+    pub webhooks_delivered: u64,
+    /// Webhooks that a destination refused, or that no attempt is left for.
+    pub webhooks_given_up: u64,
+    /// Webhooks never sent, by a [fault](crate::WebhookFault::Drop).
+    pub webhooks_dropped: u64,
     /// The fullest window of each scope, over all keys.
     pub peak: BTreeMap<String, Peak>,
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use didit_api::{EndpointId, Routes};
+use didit_api::{EndpointId, Routes, SessionStatus};
 use http::StatusCode;
 use rand::{SeedableRng, rngs::StdRng};
 use uuid::Uuid;
@@ -25,6 +25,7 @@ use crate::{
     routes::{self, Handler},
     sessions::Sessions,
     stats::{Book, Stats},
+    webhooks::{Attempt, Outbox},
     window::Stamps,
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct World {
     pub(crate) ids: Ids,
     pub(crate) ingested: Ingested,
     pub(crate) odd_limits: OddLimits,
+    pub(crate) outbox: Outbox,
     /// When the answer to the request that is being carried out leaves the sandbox.
     pub(crate) answer_leaves: Duration,
     agenda: Agenda<Due>,
@@ -83,6 +85,8 @@ enum Due {
         /// The transaction that it holds the id of.
         transaction: Option<String>,
     },
+    /// A session comes to its end.
+    Finish { session: Uuid, status: SessionStatus },
 }
 
 /// Who asks.
@@ -111,6 +115,7 @@ impl World {
             ids: Ids::seeded(settings.seed),
             ingested: Ingested::default(),
             odd_limits: odd_limits(&settings),
+            outbox: Outbox::new(&settings.webhooks, settings.seed),
             answer_leaves: now,
             agenda: Agenda::default(),
             latest: now,
@@ -133,6 +138,7 @@ impl World {
         self.ids = Ids::seeded(self.settings.seed);
         self.ingested = Ingested::default();
         self.odd_limits = odd_limits(&self.settings);
+        self.outbox = self.outbox.cleared(self.settings.seed);
         self.agenda = Agenda::default();
         self.limiter = self.limiter.cleared(&self.settings.routes);
         self.plans = Plans::new(&self.settings.faults, self.settings.seed);
@@ -161,6 +167,9 @@ impl World {
                 }
                 Due::Commit { call, resolved, entry, transaction } => {
                     self.commit(self.latest, &call, &resolved, entry, transaction);
+                }
+                Due::Finish { session, status } => {
+                    routes::set_status(self, self.latest, session, status);
                 }
             }
         }
@@ -331,6 +340,24 @@ impl World {
         self.handlers.get(endpoint.index()).copied().unwrap_or_default()
     }
 
+    /// Has a session come to its end, and somebody look at it then.
+    pub(crate) fn finish_at(&mut self, due: Duration, session: Uuid, status: SessionStatus) {
+        self.agenda.note(due, Due::Finish { session, status });
+        self.outbox.wake(due);
+    }
+
+    /// A session has another status than before: whoever subscribed to that is told.
+    pub(crate) fn status_changed(&mut self, now: Duration, session: Uuid) {
+        if let Some(session) = self.sessions.get(session) {
+            self.outbox.status_updated(now, session, &session.status(now));
+        }
+    }
+
+    /// Begins an attempt to deliver a webhook.
+    pub(crate) fn begin_webhook(&mut self, letter: (usize, u64), first: bool) -> Option<Attempt> {
+        self.outbox.attempt(letter, first, self.latest, self.since_start(self.latest))
+    }
+
     /// Milliseconds since the start.
     fn since_start(&self, now: Duration) -> u64 {
         u64::try_from(now.saturating_sub(self.started).as_millis()).unwrap_or(u64::MAX)
@@ -361,12 +388,19 @@ impl World {
 
     pub(crate) fn stats(&self) -> Stats {
         let is_commit = |due: &&Due| matches!(due, Due::Commit { .. });
-        let (late, abandoned) = (self.agenda.pending().filter(is_commit).count(), self.agenda.pending().count());
+        let is_arrival = |due: &&Due| matches!(due, Due::Arrival { .. });
+        let (late, abandoned) =
+            (self.agenda.pending().filter(is_commit).count(), self.agenda.pending().filter(is_arrival).count());
+        let [sent, delivered, given_up, dropped] = self.outbox.counts();
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Stats {
             peak: self.limiter.peaks(),
             late_commits_pending: count(late),
-            abandoned_pending: count(abandoned - late),
+            abandoned_pending: count(abandoned),
+            webhooks_sent: sent,
+            webhooks_delivered: delivered,
+            webhooks_given_up: given_up,
+            webhooks_dropped: dropped,
             ..self.book.stats.clone()
         }
     }

@@ -5,10 +5,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
+
+use didit_api::webhook::{Event, Secrets, sign};
 
 fn binary(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_didit-sandbox"));
@@ -55,6 +57,11 @@ fn what_cannot_be_used_is_named() {
         (vec!["--retry-after", "a\nb"], "cannot stand in a header"),
         (vec!["--faults", faults.to_str().unwrap()], "line 2"),
         (vec!["--limits", limits.to_str().unwrap()], "scope \"g\""),
+        (vec!["--webhook-url", "https://example.org/"], "\"https://example.org/\""),
+        (vec!["--webhook-version", "v9"], "\"v9\""),
+        (vec!["--webhook-drop", "2"], "a probability of 2"),
+        (vec!["--webhook-url", "http://127.0.0.1:1/", "--webhook-secret", " "], "white space"),
+        (vec!["--finish-status", "approved"], "\"approved\""),
         (vec!["--listen", "0.0.0.0:0"], "--allow-remote"),
         (vec!["--limits", misspelt.to_str().unwrap()], "\"session-creat\""),
     ] {
@@ -97,6 +104,51 @@ fn it_serves_with_limits_and_faults_from_files_until_interrupted() {
     assert!(answers[0].starts_with("http/1.1 502") && answers[1].starts_with("http/1.1 429"), "{answers:?}");
     assert!(answers[1].contains("retry-after: soon\r\n") && !answers[1].contains("x-ratelimit-reset"), "{answers:?}");
     assert!(answers[1].contains("date: thu, 01 jan 1970"), "{answers:?}");
+
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success() && child.wait().unwrap().success());
+}
+
+#[test]
+fn it_sends_a_webhook_when_a_session_ends_by_itself() {
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", receiver.local_addr().unwrap());
+    let mut child = binary(&["--listen", "127.0.0.1:0", "--webhook-url", &url, "--webhook-version", "v3"])
+        .args(["--finish-after", "1", "--finish-status", "In Review", "--webhook-drop", "0"])
+        .args(["--webhook-duplicate", "0", "--webhook-shuffle", "1"])
+        .env("DIDIT_WEBHOOK_SECRET", "from-the-environment")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let address = first.split_whitespace().nth(2).unwrap().strip_prefix("http://").unwrap();
+    let body = "{\"workflow_id\":\"99999999-2222-4333-8444-555555555555\",\"metadata\":{\"corr\":\"c-1\"}}";
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = "POST /v3/session/ HTTP/1.1\r\nhost: h\r\nx-api-key: sandbox-key\r\nconnection: close";
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+
+    let (connection, _) = receiver.accept().unwrap();
+    let mut hook = BufReader::new(&connection);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert_ne!(hook.read_line(&mut head).unwrap(), 0, "{head}");
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    hook.read_exact(&mut body).unwrap();
+    let signed = Secrets::new(["from-the-environment"]).unwrap();
+    let event = Event::read(&body).unwrap();
+    let expected = sign(&body, &signed).unwrap();
+    assert!(head.contains(expected["x-signature-v2"].to_str().unwrap()), "{head}");
+    assert_eq!(
+        (event.status.as_deref(), event.metadata),
+        (Some("In Review"), Some(serde_json::json!({ "corr": "c-1" })))
+    );
+    (&connection).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
 
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success() && child.wait().unwrap().success());

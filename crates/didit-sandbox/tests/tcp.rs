@@ -8,12 +8,18 @@ use std::{
     error::Error,
     io::{self, ErrorKind},
     net::SocketAddr,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use didit_sandbox::{Fault, Faults, Rule, Sandbox, ServeError, Server, Truncation, When, serve, serve_anywhere};
-use http::{Request, Version};
+use didit_api::{
+    SessionStatus,
+    webhook::{Event, Secrets, verify},
+};
+use didit_sandbox::{
+    Destination, Fault, Faults, Rule, Sandbox, ServeError, Server, Truncation, When, serve, serve_anywhere,
+};
+use http::{HeaderMap, HeaderName, Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -200,4 +206,65 @@ async fn an_address_that_others_reach_is_refused_unless_allowed() {
     assert!(matches!(refused, ServeError::NotLoopback { .. }), "{refused}");
     let server = serve_anywhere(bind().await.unwrap(), sandbox).unwrap();
     server.shutdown().await;
+}
+
+/// Whether a request has come with all of its body.
+fn is_whole(request: &[u8]) -> bool {
+    let text = str::from_utf8(request).unwrap();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| body.len() == length.parse::<usize>().unwrap())
+}
+
+/// Takes one connection, reads a request from it, and answers.
+async fn receive(listener: &TcpListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        let mut piece = [0; 4_096];
+        let read = stream.read(&mut piece).await.unwrap();
+        assert_ne!(read, 0, "the request ends early");
+        request.extend_from_slice(&piece[..read]);
+    }
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(request).unwrap()
+}
+
+#[tokio::test]
+async fn webhooks_go_over_tcp_and_a_broken_connection_is_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hooks/didit?a=b", listener.local_addr().unwrap());
+    let secret = "not-a-real-secret";
+    let sandbox = Sandbox::builder()
+        .webhook(Destination::url(&url, secret))
+        .webhook_waits([Duration::ZERO, Duration::ZERO])
+        .build()
+        .unwrap();
+    let id = support::made(&sandbox, Some("user-7")).await;
+    sandbox.set_session_status(&id, SessionStatus::Approved).unwrap();
+
+    receive(&listener, "").await;
+    receive(&listener, "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+    let request = receive(&listener, "HTTP/1.1 204 Thanks\r\n\r\n").await;
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let mut lines = head.split("\r\n");
+    assert_eq!(lines.next(), Some("POST /hooks/didit?a=b HTTP/1.1"));
+    let headers: HeaderMap = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (HeaderName::try_from(name).unwrap(), value.parse().unwrap()))
+        .collect();
+    assert_eq!(headers["host"], listener.local_addr().unwrap().to_string());
+    let signed = Secrets::new([secret]).unwrap();
+    // The sandbox keeps the system's time here, and an event's own is as good.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(Event::read(body.as_bytes()).unwrap().timestamp);
+    assert_eq!(verify(body.as_bytes(), &headers, &signed, now).unwrap().event.session_id, Some(id));
+
+    let delivered = async {
+        while sandbox.stats().webhooks_delivered == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), delivered).await.unwrap();
+    let statuses: Vec<_> = sandbox.webhooks()[0].attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [None, Some(503), Some(204)]);
 }

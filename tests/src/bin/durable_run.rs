@@ -50,8 +50,7 @@ async fn run(arguments: &[String]) -> Result<(), Failure> {
     let store = RedbStore::open(path).await?;
     writeln!(std::io::stdout(), "{}", store.orphans())?;
     // Short waits, because this server is near; the time of a look-up bounds how many kills fit into a minute.
-    let wait = Duration::from_millis(50);
-    let reconcile = DiditReconcile::new().timing(wait, 3, wait)?;
+    let reconcile = DiditReconcile::new().absent_after(Duration::from_millis(150))?;
     let didit = DiditLayer::builder()
         .api_key("key")
         .base_url(base_url)

@@ -2,10 +2,10 @@
 
 use std::{error::Error, ffi::OsString, fmt::Write as _, fs, net::SocketAddr, process::ExitCode, time::Duration};
 
-use didit_api::Limits;
+use didit_api::{Limits, SessionStatus, webhook::PayloadVersion};
 use didit_sandbox::{
-    DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Faults, Latency, ResetForm, RetryAfter, RetryAfterForm, Sandbox,
-    SandboxBuilder,
+    DEFAULT_API_KEY, DEFAULT_WEBHOOK_SECRET, DEFAULT_WORKFLOW_ID, Destination, Faults, Latency, ResetForm, RetryAfter,
+    RetryAfterForm, Sandbox, SandboxBuilder, WebhookFault, When,
 };
 use http::HeaderValue;
 use tokio::net::TcpListener;
@@ -39,6 +39,19 @@ Options:
   --sandbox-quota N    Refuse session creations beyond so many in 24 hours; 500 at Didit [default: 0, no quota]
   --phone-attempts N   Refuse codes beyond so many per number and hour; 4 at Didit [default: 0, no limit]
   --import-time MS     How long an import takes; another one is refused meanwhile [default: 0]
+  --webhook-url URL    Send webhooks there, `http://` only; may be repeated
+  --webhook-secret TEXT
+                       What webhooks are signed with; a process list shows it, so rather set the environment
+                       variable DIDIT_WEBHOOK_SECRET
+                       [default: sandbox-webhook-secret-0123456789-abcdefghi]
+  --webhook-version V  The form of their payload: `v1`, `v2` or `v3` [default: v3]
+  --webhook-drop P     Never send a webhook with this probability, from 0 to 1
+  --webhook-duplicate P
+                       Send a webhook twice with this probability
+  --webhook-shuffle MS Send each webhook up to so much later, so that they overtake one another
+  --finish-after MS    Let every session end so long after it was made
+  --finish-status STATUS
+                       How it ends [default: Approved]
   -h, --help           Print this help
   -V, --version        Print the version
 
@@ -64,7 +77,9 @@ For tests, without a key and not counted:
   GET  /_sandbox/stats                  counts of arrivals, refusals, faults, sessions, duplicates
   GET  /_sandbox/journal                the last arrivals
   GET  /_sandbox/effects                effects by operation id and route
-  POST /_sandbox/session/ID/status      {\"status\": \"Approved\"}
+  POST /_sandbox/session/ID/status      {\"status\": \"Approved\"}, or later with \"after_ms\"
+  GET  /_sandbox/webhooks               every webhook and what became of it
+  POST /_sandbox/webhooks/ID/resend     an event again, by its event_id
   POST /_sandbox/reset                  back to the beginning
 ";
 
@@ -127,6 +142,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Box<dyn E
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut builder = Sandbox::builder();
     let mut listen = DEFAULT_LISTEN.to_owned();
+    let mut webhooks = Webhooks::default();
     let (mut allow_remote, mut own_keys) = (false, false);
     while let Some(argument) = parser.next()? {
         builder = match argument {
@@ -163,13 +179,99 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Box<dyn E
             Long("sandbox-quota") => builder.sandbox_quota(parser.value()?.parse()?),
             Long("phone-attempts") => builder.phone_attempts(parser.value()?.parse()?),
             Long("import-time") => builder.import_time(Duration::from_millis(parser.value()?.parse()?)),
+            Long("webhook-url") => {
+                webhooks.urls.push(parser.value()?.string()?);
+                builder
+            }
+            Long("webhook-secret") => {
+                webhooks.secret = Some(parser.value()?.string()?);
+                builder
+            }
+            Long("webhook-version") => {
+                webhooks.version = version(&parser.value()?.string()?)?;
+                builder
+            }
+            Long("webhook-drop") => builder.webhook_fault(WebhookFault::Drop, probability(&parser.value()?)?),
+            Long("webhook-duplicate") => {
+                builder.webhook_fault(WebhookFault::Duplicate(1), probability(&parser.value()?)?)
+            }
+            Long("webhook-shuffle") => {
+                let most = Duration::from_millis(parser.value()?.parse()?);
+                builder.webhook_fault(WebhookFault::Shuffle(most), When::Always)
+            }
+            Long("finish-after") => {
+                webhooks.finish_after = Some(Duration::from_millis(parser.value()?.parse()?));
+                builder
+            }
+            Long("finish-status") => {
+                webhooks.finish_status = status(&parser.value()?.string()?)?;
+                builder
+            }
             other => return Err(format!("{}; --help lists what there is", other.unexpected()).into()),
         };
     }
+    let builder = webhooks.onto(builder);
     let listen = listen
         .parse()
         .map_err(|_| format!("--listen {listen:?} is not an address with a port, such as {DEFAULT_LISTEN}"))?;
     Ok(Command::Run { listen, allow_remote, builder: Box::new(builder), own_keys })
+}
+
+/// What the command line says about webhooks; its parts belong together in any order.
+struct Webhooks {
+    urls: Vec<String>,
+    secret: Option<String>,
+    version: PayloadVersion,
+    finish_after: Option<Duration>,
+    finish_status: SessionStatus,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            secret: None,
+            version: PayloadVersion::V3,
+            finish_after: None,
+            finish_status: SessionStatus::Approved,
+        }
+    }
+}
+
+impl Webhooks {
+    fn onto(self, mut builder: SandboxBuilder) -> SandboxBuilder {
+        let from_environment = || std::env::var("DIDIT_WEBHOOK_SECRET").ok();
+        let secret = self.secret.or_else(from_environment).unwrap_or_else(|| DEFAULT_WEBHOOK_SECRET.to_owned());
+        for url in self.urls {
+            builder = builder.webhook(Destination::url(url, &secret).version(self.version.clone()));
+        }
+        match self.finish_after {
+            Some(after) => builder.finish_sessions(after, self.finish_status),
+            None => builder,
+        }
+    }
+}
+
+fn version(value: &str) -> Result<PayloadVersion, Box<dyn Error>> {
+    match PayloadVersion::from(value) {
+        PayloadVersion::Other(_) => Err(format!("--webhook-version {value:?} is not v1, v2 or v3").into()),
+        known => Ok(known),
+    }
+}
+
+fn status(value: &str) -> Result<SessionStatus, Box<dyn Error>> {
+    match SessionStatus::from(value) {
+        SessionStatus::Other(_) => {
+            Err(format!("--finish-status {value:?} is not a status such as \"In Review\"").into())
+        }
+        known => Ok(known),
+    }
+}
+
+fn probability(value: &OsString) -> Result<When, Box<dyn Error>> {
+    use lexopt::prelude::ValueExt as _;
+
+    Ok(When::Probability(value.parse()?))
 }
 
 fn limits(value: &str) -> Result<Limits, Box<dyn Error>> {

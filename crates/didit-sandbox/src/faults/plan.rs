@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Fault, Faults, Rule, Truncation, When};
+use super::{Fault, Faults, Rule, Truncation};
 
 /// Decides, request by request, what goes wrong.
 #[derive(Debug)]
@@ -71,12 +71,7 @@ impl Plans {
 impl Armed {
     fn fires(&mut self) -> bool {
         self.seen += 1;
-        match &self.rule.when {
-            When::Always => true,
-            When::Probability(probability) => self.rng.random::<f64>() < *probability,
-            When::First(count) => self.seen <= *count,
-            When::Nth(numbers) => numbers.contains(&self.seen),
-        }
+        self.rule.when.fires(self.seen, &mut self.rng)
     }
 }
 
@@ -85,7 +80,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::faults::{Ending, Refusal};
+    use crate::faults::{Ending, Refusal, When};
 
     fn fired(plans: &mut Plans, requests: usize) -> Vec<bool> {
         (0..requests).map(|_| plans.plan("aml", &Method::POST).fault.is_some()).collect()

@@ -1,6 +1,7 @@
 //! Which requests a fault happens to.
 
 use http::Method;
+use rand::{RngExt, rngs::StdRng};
 use serde::Deserialize;
 
 use super::{Fault, FaultsError, Truncation, file, truncation::At};
@@ -19,6 +20,29 @@ pub enum When {
     First(u64),
     /// Those with these numbers.
     Nth(#[serde(deserialize_with = "file::numbers")] Vec<u64>),
+}
+
+impl When {
+    /// Whether it fires on the request with this number. Draws even for a request that it does not fire on.
+    pub(crate) fn fires(&self, number: u64, rng: &mut StdRng) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Probability(probability) => rng.random::<f64>() < *probability,
+            Self::First(count) => number <= *count,
+            Self::Nth(numbers) => numbers.contains(&number),
+        }
+    }
+
+    /// Checks what code can get wrong and a file cannot.
+    pub(crate) fn check(&self, rule: usize) -> Result<(), FaultsError> {
+        match self {
+            Self::Probability(value) if !(0.0..=1.0).contains(value) => {
+                Err(FaultsError::Probability { rule, value: *value })
+            }
+            Self::Nth(numbers) if numbers.contains(&0) => Err(FaultsError::Nth { rule }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One fault, the requests it applies to, and when it fires.
@@ -102,13 +126,7 @@ impl Faults {
             if let Some(name) = rule.routes.iter().find(|name| !knows_route(name)) {
                 return Err(FaultsError::Route { rule: number, name: name.clone() });
             }
-            match &rule.when {
-                When::Probability(value) if !(0.0..=1.0).contains(value) => {
-                    return Err(FaultsError::Probability { rule: number, value: *value });
-                }
-                When::Nth(numbers) if numbers.contains(&0) => return Err(FaultsError::Nth { rule: number }),
-                _ => {}
-            }
+            rule.when.check(number)?;
             if let Some(code) = rule.fault.code().filter(|code| !(400..=599).contains(&code.as_u16())) {
                 return Err(FaultsError::Status { rule: number, code: code.as_u16() });
             }

@@ -42,7 +42,8 @@ pub(super) fn decision(world: &World, now: Duration, call: &Call, params: Params
     Answer::ok(&Value::Object(body(session, &session.status(now))))
 }
 
-fn body(session: &Session, status: &SessionStatus) -> Map<String, Value> {
+/// What is known about a session.
+pub(crate) fn body(session: &Session, status: &SessionStatus) -> Map<String, Value> {
     let mut body: Map<_, _> = CHECKS.into_iter().map(|check| (check.to_owned(), Value::Null)).collect();
     let known = [
         ("session_id", json!(session.id.to_string())),

@@ -21,7 +21,8 @@ use std::time::Duration;
 use didit_api::{Endpoint, RetryClass};
 use serde_json::Value;
 
-pub(crate) use admin::{admin, is_admin};
+pub(crate) use admin::{admin, finish, is_admin};
+pub(crate) use decision::body as decision_body;
 pub(crate) use transaction::transaction_id;
 pub(crate) use update_status::set_status;
 

@@ -97,6 +97,9 @@ fn create(world: &mut World, now: Duration, call: &Call, name: &str, new: NewSes
     world.book.session_made(vendor_data.as_deref());
     world.book.effect(name, operation);
     let identity = (world.ids.uuid(), world.ids.token());
+    if let Some((after, status)) = world.settings.webhooks.finish.clone() {
+        world.finish_at(now.saturating_add(after), identity.0, status);
+    }
     created(world.sessions.make(identity, new, now, world.settings.session_lifetime), now)
 }
 

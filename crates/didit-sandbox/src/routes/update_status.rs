@@ -37,8 +37,9 @@ pub(super) fn update_status(world: &mut World, now: Duration, call: &Call, param
         let text = format!("The status of a session that is {} cannot be updated.", current.as_str());
         return Answer::bad_request(&json!({ "detail": text }));
     }
-    session.set_status(new);
-    Answer::ok(&json!({ "session_id": session.id.to_string() }))
+    let id = session.id;
+    set_status(world, now, id, new);
+    Answer::ok(&json!({ "session_id": id.to_string() }))
 }
 
 fn new_status(call: &Call) -> Result<SessionStatus, Answer> {
@@ -55,12 +56,12 @@ fn new_status(call: &Call) -> Result<SessionStatus, Answer> {
 }
 
 /// Sets any status, as a user or a reviewer would bring it about. `false` if there is no such session.
-pub(crate) fn set_status(world: &mut World, session: Uuid, status: SessionStatus) -> bool {
-    match world.sessions.get_mut(session) {
-        Some(session) => {
-            session.set_status(status);
-            true
-        }
-        None => false,
+pub(crate) fn set_status(world: &mut World, now: Duration, id: Uuid, status: SessionStatus) -> bool {
+    let Some(session) = world.sessions.get_mut(id) else { return false };
+    let changes = session.status(now) != status;
+    session.set_status(status);
+    if changes {
+        world.status_changed(now, id);
     }
+    true
 }

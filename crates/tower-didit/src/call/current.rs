@@ -27,8 +27,6 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Whether a retry layer further out already repeats this call.
     pub(crate) retried: bool,
-    /// Whether an attempt may have been carried out without an answer to show for it.
-    pub(crate) in_doubt: bool,
     wants_report: bool,
     // When the layers that are running began to, once one of them has asked.
     now: Option<Instant>,
@@ -37,7 +35,7 @@ pub(crate) struct Call {
 impl Call {
     /// Notes what an attempt came to.
     pub(crate) fn attempted(&mut self, outcome: Outcome) {
-        self.in_doubt |= outcome == Outcome::Ambiguous;
+        self.report.doubts += u32::from(outcome == Outcome::Ambiguous);
         self.report.held_back += u32::from(matches!(outcome, Outcome::NotSent(NotSent::Local { .. })));
         self.report.outcome = Some(outcome);
     }

@@ -28,5 +28,5 @@ mod report;
 pub use self::{
     id::{CorrelationId, IdempotencyKey, InvalidId, OperationId},
     options::{CallOptions, RetryOverride},
-    report::CallReport,
+    report::{CallReport, Provenance},
 };

@@ -8,6 +8,18 @@ use http::{Method, StatusCode};
 use super::{CorrelationId, IdempotencyKey};
 use crate::outcome::{Outcome, Settled, repeated};
 
+/// Where a response comes from, in its extensions and in the [`CallReport`], if the server did not give it to this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provenance {
+    /// From the store: status, `Content-Type` and body of an earlier answer. `idempotency-replayed` is set.
+    Replayed,
+    /// From a call with the same key that was under way at the same time. `idempotency-replayed` is set.
+    Coalesced,
+    /// From a look-up, after the answer was lost. `idempotency-adopted` is set.
+    Adopted,
+}
+
 /// How one call went: the names it ran under, how often it was sent, and what it waited for.
 ///
 /// Found in the extensions of the response, and in the error of the assembled stack.
@@ -20,7 +32,9 @@ pub struct CallReport {
     pub(crate) queued: Duration,
     pub(crate) backed_off: Duration,
     pub(crate) outcome: Option<Outcome>,
-    pub(crate) ambiguous_before: bool,
+    /// How many attempts may have been carried out with no answer to show for it.
+    pub(crate) doubts: u32,
+    pub(crate) provenance: Option<Provenance>,
     /// What the route table knows of the call, kept with the first doubt.
     pub(crate) route: Option<(Method, RetryClass)>,
     pub(crate) settled: Option<Settled>,
@@ -62,9 +76,14 @@ impl CallReport {
         self.outcome
     }
 
-    /// Whether an attempt before the last may have been carried out, and was repeated because that is safe.
+    /// Whether an attempt before the one that is answered for may have been carried out.
     pub fn ambiguous_before(&self) -> bool {
-        self.ambiguous_before
+        self.doubts > u32::from(self.outcome == Some(Outcome::Ambiguous))
+    }
+
+    /// Where the response comes from, if the server did not give it to this call: with an idempotency store only.
+    pub fn provenance(&self) -> Option<Provenance> {
+        self.provenance
     }
 
     /// That an earlier attempt worked, where the status of the last answer says so: a `DELETE` that found nothing left.
@@ -95,12 +114,12 @@ impl CallReport {
     /// # assert!(was_made(&Response::new(vec![])));
     /// ```
     pub fn settled_by(&self, status: StatusCode, body: &[u8]) -> Option<Settled> {
-        let (method, class) = self.route.as_ref().filter(|_| self.ambiguous_before)?;
+        let (method, class) = self.route.as_ref().filter(|_| self.ambiguous_before())?;
         repeated(method, *class, status, body)
     }
 
     /// Whether anything happened that a caller may want to know.
     pub(crate) fn is_eventful(&self) -> bool {
-        self.attempts > 1 || !self.queued.is_zero()
+        self.attempts > 1 || !self.queued.is_zero() || self.provenance.is_some()
     }
 }

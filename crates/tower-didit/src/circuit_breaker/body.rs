@@ -124,26 +124,33 @@ where
         if let (true, Some(pass)) = (result.is_err() || health != Health::Good, &mut pass) {
             pass.settle(health);
         }
-        Poll::Ready(result.map(|response| response.map(|inner| WatchedBody { inner, pass })))
+        Poll::Ready(result.map(|response| response.map(|inner| WatchedBody { inner, pass, waiting: false })))
     }
 }
 
 pin_project! {
     /// A response body that says how it ended to the circuit that its call belongs to.
     ///
-    /// Read to its end, it is a success; broken off by an error, a failure. Dropped before its end, it says that the service
-    /// worked as far as it was asked.
+    /// | what becomes of the body | what it says |
+    /// |---|---|
+    /// | read to its end | a success |
+    /// | broken off by an error | a failure |
+    /// | dropped while nobody waited for it | a success: the service worked as far as it was asked |
+    /// | dropped while it was waited for, by somebody whose deadline is over, or after the attempt timeout of the route and 5 s | a failure: the service hangs |
+    /// | dropped while it was waited for, sooner | nothing: a reader who went away, or one with little patience |
     #[derive(Debug)]
     pub struct WatchedBody<B> {
         #[pin]
         inner: B,
         pass: Option<Pass>,
+        waiting: bool,
     }
 
     impl<B> PinnedDrop for WatchedBody<B> {
         fn drop(this: Pin<&mut Self>) {
-            if let Some(mut pass) = this.project().pass.take() {
-                pass.settle(Health::Good);
+            let this = this.project();
+            if let Some(mut pass) = this.pass.take() {
+                if *this.waiting { pass.abandon() } else { pass.settle(Health::Good) }
             }
         }
     }
@@ -155,7 +162,9 @@ impl<B: Body> Body for WatchedBody<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let polled = this.inner.poll_frame(cx);
+        *this.waiting = polled.is_pending();
+        let frame = ready!(polled);
         let health = match &frame {
             Some(Ok(_)) => return Poll::Ready(frame),
             Some(Err(_)) => Health::Bad { retry_after: None },

@@ -119,13 +119,27 @@ impl Pass {
             self.circuits.settle(self.place, ticket, health, Instant::now());
         }
     }
+
+    /// Settles a call whose caller went away waiting: it hangs if no attempt timeout would have waited for so long.
+    pub(super) fn abandon(&mut self) {
+        let waited = self.ticket.map(|ticket| Instant::now().saturating_duration_since(ticket.admitted()));
+        if waited.is_some_and(|waited| waited >= self.place.lease) {
+            self.settle(Health::Bad { retry_after: None });
+        } else {
+            self.let_go();
+        }
+    }
+
+    /// A caller who went away says nothing about the service. One whose time ran out waiting for it does: a service that
+    /// hangs must be noticed even if every deadline is shorter than its timeout.
+    fn let_go(&mut self) {
+        let hung = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        self.settle(if hung { Health::Bad { retry_after: None } } else { Health::Unknown });
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        // A caller who went away says nothing about the service. One whose time ran out waiting for it does: a service
-        // that hangs must be noticed even if every deadline is shorter than its timeout.
-        let hung = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        self.settle(if hung { Health::Bad { retry_after: None } } else { Health::Unknown });
+        self.let_go();
     }
 }

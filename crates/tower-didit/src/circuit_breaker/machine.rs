@@ -83,6 +83,13 @@ pub(super) struct Ticket {
     probe: Option<u64>,
 }
 
+impl Ticket {
+    /// When its call was let through.
+    pub(super) fn admitted(&self) -> Instant {
+        self.admitted
+    }
+}
+
 /// One circuit.
 #[derive(Debug)]
 pub(super) struct Machine {

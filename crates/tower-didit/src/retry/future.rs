@@ -293,7 +293,10 @@ where
                 (StateProjection::Attempt { attempt }, repeat) => {
                     let result = ready!(attempt.poll(cx));
                     let outcome = this.shared.classifier.of(&result);
-                    current::with(|call| call.attempted(outcome));
+                    // One that is repeated further out is counted there.
+                    if !*this.nested {
+                        current::with(|call| call.attempted(outcome));
+                    }
                     if outcome == Outcome::Answered {
                         if let Some(budget) = &this.shared.budget {
                             budget.deposit(*this.taken);
@@ -331,7 +334,6 @@ where
                     };
                     if seen.outcome == Outcome::Ambiguous {
                         current::with(|call| {
-                            call.report.ambiguous_before = true;
                             call.report.route =
                                 seen.endpoint.map(|route| (route.method().clone(), route.retry_class()));
                         });

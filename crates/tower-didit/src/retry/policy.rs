@@ -6,7 +6,7 @@ use didit_api::{Endpoint, RetryClass};
 use http::{HeaderMap, Method};
 use serde::Deserialize;
 
-use crate::outcome::Outcome;
+use crate::{call::IdempotencyKey, outcome::Outcome};
 
 /// One attempt that came to something else than an answer, as a [`Policy`] sees it.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl<F: Fn(&Attempt<'_>) -> bool> Policy for F {
 /// | class | repeated after an ambiguous failure |
 /// |---|---|
 /// | `Safe`, `Idempotent`, `BodyId` | yes |
-/// | `IdempotencyKey` | if the request carries an `Idempotency-Key` |
+/// | `IdempotencyKey` | if the request carries one `Idempotency-Key` that [can be used](IdempotencyKey) |
 /// | `VendorData` | if the body names a `vendor_data` |
 /// | `Unsafe` | no |
 ///
@@ -70,7 +70,7 @@ impl Policy for RoutePolicy {
                 let by_method = || RetryClass::of_method(attempt.method);
                 match attempt.endpoint.map_or_else(by_method, Endpoint::retry_class) {
                     RetryClass::Safe | RetryClass::Idempotent | RetryClass::BodyId => true,
-                    RetryClass::IdempotencyKey => attempt.headers.contains_key("idempotency-key"),
+                    RetryClass::IdempotencyKey => has_key(attempt.headers),
                     RetryClass::VendorData => names_vendor_data(attempt.body),
                     // `RetryClass` may grow; what is not understood is not repeated.
                     _ => false,
@@ -78,6 +78,14 @@ impl Policy for RoutePolicy {
             }
         }
     }
+}
+
+/// Whether there is a key that the server can recognise the call by. An empty one, one that is too long, and one of two
+/// are taken for none: what a server makes of them is not known.
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let first = keys.next().map(|key| IdempotencyKey::try_from(key.clone()));
+    matches!(first, Some(Ok(_))) && keys.next().is_none()
 }
 
 /// Whether the JSON body of a session creation carries a `vendor_data` that Didit can recognise the session by.
@@ -146,6 +154,22 @@ mod tests {
         for (class, headers, body, expected) in cases {
             assert_eq!(repeats(class, Outcome::Ambiguous, headers, body.as_bytes()), expected, "{class:?} {body}");
         }
+    }
+
+    #[test]
+    fn a_header_that_is_no_key_is_no_reason_to_repeat() {
+        let keys = |values: &[&str]| {
+            let pair = |value: &&str| (http::HeaderName::from_static("idempotency-key"), value.parse().unwrap());
+            values.iter().map(pair).fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            })
+        };
+        let long = "x".repeat(256);
+        for odd in [&[""][..], &["two words"], &[&long], &["k", "l"], &["k", "k"]] {
+            assert!(!repeats(RetryClass::IdempotencyKey, Outcome::Ambiguous, &keys(odd), b""), "{odd:?}");
+        }
+        assert!(repeats(RetryClass::IdempotencyKey, Outcome::Ambiguous, &keys(&["\"quoted\""]), b""));
     }
 
     #[test]

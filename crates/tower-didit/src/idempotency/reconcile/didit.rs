@@ -10,10 +10,10 @@ use didit_api::{
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use super::{Doubt, Found, Lookup, LookupFuture, Reconcile, Undecided, Verdict, created_at};
+use super::{Doubt, Found, Lookup, LookupFailed, LookupFuture, Reconcile, Undecided, Verdict, created_at};
 use crate::{
     error::{ConfigError, check_duration},
     idempotency::store::Timestamp,
@@ -30,17 +30,37 @@ use crate::{
 ///
 /// # Session creation
 ///
-/// The settle time is waited, because neither Didit's list nor a commit that outlived its connection has to be there at
-/// once: Didit does not say how long either takes. Then `GET /v3/sessions/?vendor_data=…&workflow_id=…` is asked, more
-/// than once if nothing shows. A session counts if it was made since the call may have been sent for the first time, by
+/// `GET /v3/sessions/?vendor_data=…&workflow_id=…` is asked after 2 s, and again and again if nothing shows, because
+/// neither Didit's list nor a commit that outlived its connection has to be there at once: Didit does not say how long
+/// either takes. Nothing counts as absent until the route's attempt timeout has passed, 30 s; see
+/// [how far that goes](super#how-far-absent-goes). A session counts if it was made since the call may have been sent for the first time, by
 /// Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back over a restart.
 ///
 /// - If the request's `metadata` has a string `operation_id`, each is asked for its `metadata`, and only the one with the
 ///   same id is the one. So are the three before them, because Didit may have answered with an unfinished session and
 ///   given it the new metadata. If all that were made since have other ids, it is [undecided](Undecided::Renamed): one of
 ///   them may have been this call's before another call was answered with it.
-/// - Otherwise the only one is the one, and several are [undecided](Undecided::Several). Two operations of one person at
-///   the same time cannot be told apart like this; give them an `operation_id`, or a `vendor_data` each.
+/// - Otherwise those are left out that the store knows for another operation's. The only one that is left is the one, and
+///   several are [undecided](Undecided::Several).
+///
+/// # One `vendor_data` for all that one person does
+///
+/// Then several sessions have the same one on purpose, and while one of them is unfinished Didit answers every creation with
+/// it. With an `operation_id` in the `metadata` each operation finds its own in all of these cases. Without one:
+///
+/// | what there is | what is answered | why |
+/// |---|---|---|
+/// | sessions made before the call | absent, and the call is sent again | they are not its own; if one is unfinished, Didit answers with it, as it would have the first time |
+/// | one made since, and nobody's | it is adopted | it is what came of the call, or what Didit would answer it with now |
+/// | one made since, by another operation in the store | absent, and the call is sent again | at most the call was answered with the other's: sent again, it is again, or gets its first own |
+/// | one made since by another in the store, and one that is nobody's | the second is adopted | as if the first were not there |
+/// | several made since, and nobody's | [undecided](Undecided::Several) | nothing tells them apart |
+///
+/// So two operations share a session if Didit said so, or if their `metadata` does, and never by a guess of this side's. A
+/// guess is wrong only if something else than this store's operations makes sessions for the person in the same seconds, or
+/// an operation of this store whose own answer is still on its way; and only as long as the store remembers an operation, a
+/// day [by default](crate::idempotency::store::Retention). Who cannot live with that gives each operation an `operation_id`
+/// in its `metadata`, or a `vendor_data` of its own.
 ///
 /// # What an adopted session looks like
 ///
@@ -54,18 +74,21 @@ use crate::{
 /// use std::time::Duration;
 /// use tower_didit::idempotency::{IdempotencyLayer, reconcile::DiditReconcile, store::MemoryStore};
 ///
-/// // A list that is known to lag by ten seconds.
-/// let reconcile = DiditReconcile::new().timing(Duration::from_secs(10), 3, Duration::from_secs(5))?;
+/// // Rather wait two minutes than have a second session.
+/// let reconcile = DiditReconcile::new().absent_after(Duration::from_secs(120))?;
 /// let layer = IdempotencyLayer::new().store(MemoryStore::new()).reconcile(reconcile);
 /// # Ok::<(), tower_didit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct DiditReconcile {
     routes: Arc<Routes>,
-    settle: Duration,
-    polls: u32,
-    interval: Duration,
+    /// `None` for the route's attempt timeout.
+    absent_after: Option<Duration>,
 }
+
+/// When to look for the first time: 2 s. Reads at Didit are answered within a second, and a session whose connection broke
+/// is usually there by then.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// How many sessions are asked for, and compared; Didit's default page.
 const PAGE: u32 = 50;
@@ -86,15 +109,12 @@ impl DiditReconcile {
     /// How long Didit is taken to remember an `Idempotency-Key`: a day. It does not say.
     pub const KEY_KEPT: Duration = Duration::from_secs(86_400);
 
-    /// The longest settle time and interval: an hour.
+    /// The longest time until something counts as absent: an hour.
     pub const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
-    /// Waits 2 s, then asks up to 3 times, 2 s apart: 6 s until something counts as absent. Reads at Didit are answered
-    /// within a second, and a session whose connection broke is made by then. One that is made later still is missed, and
-    /// made [twice](super#how-far-absent-goes).
+    /// Takes a session for absent if none shows within the attempt timeout of the route: 30 s.
     pub fn new() -> Self {
-        let wait = Duration::from_secs(2);
-        Self { routes: Routes::didit(), settle: wait, polls: 3, interval: wait }
+        Self { routes: Routes::didit(), absent_after: None }
     }
 
     /// Reads the classes from these routes.
@@ -104,20 +124,21 @@ impl DiditReconcile {
         self
     }
 
-    /// Waits `settle`, then asks up to `polls` times, `interval` apart.
+    /// Takes a session for absent if none shows for so long. One that is made later still is missed, and may be made
+    /// [twice](super#how-far-absent-goes); meanwhile somebody is waiting for the call.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Zero`] for no polls, [`ConfigError::Duration`] for a wait beyond
-    /// [`LONGEST_WAIT`](Self::LONGEST_WAIT).
-    pub fn timing(mut self, settle: Duration, polls: u32, interval: Duration) -> Result<Self, ConfigError> {
-        if polls == 0 {
-            return Err(ConfigError::Zero { setting: "polls", least: "1" });
-        }
-        self.settle = check_duration("settle", settle, Duration::ZERO, Self::LONGEST_WAIT)?;
-        self.interval = check_duration("interval", interval, Duration::ZERO, Self::LONGEST_WAIT)?;
-        self.polls = polls;
+    /// [`ConfigError::Duration`] beyond [`LONGEST_WAIT`](Self::LONGEST_WAIT).
+    pub fn absent_after(mut self, time: Duration) -> Result<Self, ConfigError> {
+        self.absent_after = Some(check_duration("absent_after", time, Duration::ZERO, Self::LONGEST_WAIT)?);
         Ok(self)
+    }
+
+    /// How long nothing counts as absent.
+    fn patience(&self, endpoint: Option<&Endpoint>) -> Duration {
+        let timeout = endpoint.map_or(Endpoint::DEFAULT_TIMEOUT, Endpoint::attempt_timeout);
+        self.absent_after.unwrap_or(timeout).min(Self::LONGEST_WAIT)
     }
 
     async fn decide(&self, doubt: &Doubt, lookup: &mut dyn Lookup) -> Verdict {
@@ -126,30 +147,27 @@ impl DiditReconcile {
             RetryClass::Safe | RetryClass::Idempotent | RetryClass::BodyId => Verdict::Harmless,
             RetryClass::IdempotencyKey if doubt.now.since(doubt.since) < Self::KEY_KEPT => Verdict::Harmless,
             RetryClass::IdempotencyKey => Verdict::Undecided(Undecided::TooOld),
-            RetryClass::VendorData => self.find_session(doubt, lookup).await,
+            RetryClass::VendorData => find_session(doubt, self.patience(endpoint), lookup).await,
             // `RetryClass` may grow; what is not understood is not decided.
             _ => Verdict::Undecided(Undecided::NoTrace),
         }
     }
+}
 
-    async fn find_session(&self, doubt: &Doubt, lookup: &mut dyn Lookup) -> Verdict {
-        let Some(body) = &doubt.body else { return Verdict::Undecided(Undecided::NoBody) };
-        let Some(wanted) = Wanted::read(body) else { return Verdict::Undecided(Undecided::NoTrace) };
-        sleep(self.settle).await;
-        let mut waited = self.settle;
-        for poll in 0..self.polls {
-            if poll > 0 {
-                sleep(self.interval).await;
-                waited += self.interval;
-            }
-            let now = doubt.now.plus(waited);
-            match wanted.look(doubt.since, now, lookup).await {
-                Ok(None) => {}
-                Ok(Some(verdict)) => return verdict,
-                Err(undecided) => return Verdict::Undecided(undecided),
-            }
+/// Looks until something shows or `patience` is over: each pause is as long as all before it, and the last look is at the
+/// end.
+async fn find_session(doubt: &Doubt, patience: Duration, lookup: &mut dyn Lookup) -> Verdict {
+    let Some(body) = &doubt.body else { return Verdict::Undecided(Undecided::NoBody) };
+    let Some(wanted) = Wanted::read(body) else { return Verdict::Undecided(Undecided::NoTrace) };
+    let (start, mut next) = (Instant::now(), FIRST_LOOK.min(patience));
+    loop {
+        sleep_until(start + next).await;
+        match wanted.look(doubt.since, doubt.now.plus(start.elapsed()), lookup).await {
+            Ok(None) if next >= patience => return Verdict::Absent,
+            Ok(None) => next = (next * 2).min(patience),
+            Ok(Some(verdict)) => return verdict,
+            Err(undecided) => return Verdict::Undecided(undecided),
         }
-        Verdict::Absent
     }
 }
 
@@ -162,6 +180,12 @@ impl Default for DiditReconcile {
 impl Reconcile for DiditReconcile {
     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict> {
         Box::pin(self.decide(doubt, lookup))
+    }
+
+    fn waits(&self) -> Duration {
+        let looked_up = self.routes.iter().filter(|(_, endpoint)| endpoint.retry_class() == RetryClass::VendorData);
+        let longest = looked_up.map(|(_, endpoint)| self.patience(Some(endpoint))).max();
+        longest.unwrap_or_else(|| self.patience(None))
     }
 }
 
@@ -213,11 +237,20 @@ impl Wanted {
             made.is_none_or(|made| server_now.since(made) <= oldest)
         };
         let (since, older): (Vec<_>, Vec<_>) = page.results.into_iter().partition(is_candidate);
-        match (&self.operation_id, since.as_slice()) {
-            (Some(operation), _) => self.ask_each(operation, &since, &older, lookup).await,
-            (None, []) => Ok(None),
-            (None, [row]) => Ok(Some(self.adopt(row, None))),
-            (None, rows) => Err(Undecided::Several { candidates: rows.len() }),
+        if let Some(operation) = &self.operation_id {
+            return self.ask_each(operation, &since, &older, lookup).await;
+        }
+        let mut free = Vec::new();
+        for row in since {
+            let id = id_of(&row)?;
+            if !lookup.is_anothers(id).await.map_err(|LookupFailed| Undecided::LookupFailed)? {
+                free.push(row);
+            }
+        }
+        match free.as_slice() {
+            [] => Ok(None),
+            [row] => Ok(Some(Verdict::Found(self.found(row, None).by_elimination()))),
+            rows => Err(Undecided::Several { candidates: rows.len() }),
         }
     }
 
@@ -233,18 +266,17 @@ impl Wanted {
             return Err(Undecided::Several { candidates: since.len() });
         }
         for row in since.iter().chain(older.iter().take(OLDER)) {
-            // What stands in a path is what was read from an answer: a UUID or nothing.
-            let id = Uuid::try_parse(&row.session_id).map_err(|_| Undecided::LookupFailed)?;
+            let id = id_of(row)?;
             let response = get(lookup, &format!("/v3/session/{id}/decision/")).await?;
             let decision: Decision = serde_json::from_slice(response.body()).map_err(|_| Undecided::LookupFailed)?;
             if decision.metadata.as_ref().and_then(operation_id).as_deref() == Some(operation) {
-                return Ok(Some(self.adopt(row, decision.metadata)));
+                return Ok(Some(Verdict::Found(self.found(row, decision.metadata))));
             }
         }
         if since.is_empty() { Ok(None) } else { Err(Undecided::Renamed) }
     }
 
-    fn adopt(&self, row: &SessionRow, metadata: Option<Value>) -> Verdict {
+    fn found(&self, row: &SessionRow, metadata: Option<Value>) -> Found {
         let mut body = Map::new();
         let known = [
             ("session_id", Some(json!(row.session_id))),
@@ -258,8 +290,13 @@ impl Wanted {
         ];
         body.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         let id = Uuid::try_parse(&row.session_id).ok();
-        Verdict::Found(Found::new(StatusCode::CREATED, id, Value::Object(body).to_string().into()))
+        Found::new(StatusCode::CREATED, id, Value::Object(body).to_string().into())
     }
+}
+
+/// What stands in a path, and is asked for in a store: a UUID or nothing.
+fn id_of(row: &SessionRow) -> Result<Uuid, Undecided> {
+    Uuid::try_parse(&row.session_id).map_err(|_| Undecided::LookupFailed)
 }
 
 fn operation_id(metadata: &Value) -> Option<String> {
@@ -288,7 +325,6 @@ mod tests {
     use http::{HeaderMap, Method, Uri};
 
     use super::*;
-    use crate::idempotency::reconcile::LookupFailed;
 
     /// What Didit has: sessions as (id, made so many seconds after the intent, `operation_id` in its metadata).
     struct Didit {
@@ -296,11 +332,19 @@ mod tests {
         date: Option<&'static str>,
         asked: Vec<String>,
         failing: HashMap<&'static str, u16>,
+        /// The sessions that the store knows for other operations'.
+        others: Vec<u8>,
     }
 
     impl Didit {
         fn with(sessions: &[(u8, i64, Option<&'static str>)]) -> Self {
-            Self { sessions: sessions.to_vec(), date: None, asked: Vec::new(), failing: HashMap::new() }
+            Self {
+                sessions: sessions.to_vec(),
+                date: None,
+                asked: Vec::new(),
+                failing: HashMap::new(),
+                others: Vec::new(),
+            }
         }
 
         fn answer(&self, target: &str) -> Value {
@@ -332,6 +376,11 @@ mod tests {
             }
             let response = response.body(self.answer(target).to_string().into()).unwrap();
             Box::pin(async move { Ok(response) })
+        }
+
+        fn is_anothers(&mut self, id: Uuid) -> LookupFuture<'_, Result<bool, LookupFailed>> {
+            let known = self.others.iter().any(|number| Uuid::from_bytes([*number; 16]) == id);
+            Box::pin(async move { Ok(known) })
         }
     }
 
@@ -407,11 +456,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_made_since_is_absent_after_every_look() {
         for operation in [None, Some("op-1")] {
-            let start = tokio::time::Instant::now();
+            let start = Instant::now();
             let mut didit = Didit::with(&[(1, -9, Some("op-0"))]);
             assert!(matches!(ask(&mut didit, operation).await, Verdict::Absent));
-            assert_eq!(didit.asked.iter().filter(|target| target.starts_with("/v3/sessions/")).count(), 3);
-            assert_eq!(start.elapsed().as_secs(), 6);
+            // After 2, 4, 8, 16 and 30 s, the attempt timeout of the route.
+            assert_eq!(didit.asked.iter().filter(|target| target.starts_with("/v3/sessions/")).count(), 5);
+            assert_eq!(start.elapsed().as_secs(), 30);
         }
     }
 
@@ -461,13 +511,43 @@ mod tests {
         assert!(didit.asked.is_empty());
     }
 
-    #[test]
-    fn waits_out_of_range_are_refused() {
-        let hour = Duration::from_secs(3_600);
-        let reconcile = DiditReconcile::new;
-        assert!(matches!(reconcile().timing(hour, 0, hour), Err(ConfigError::Zero { .. })));
-        assert!(matches!(reconcile().timing(hour * 2, 1, hour), Err(ConfigError::Duration { .. })));
-        assert!(matches!(reconcile().timing(hour, 1, hour * 2), Err(ConfigError::Duration { .. })));
-        assert!(reconcile().timing(Duration::ZERO, 1, Duration::ZERO).is_ok());
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_knows_for_anothers_is_not_adopted_without_a_marker() {
+        let cases: [(&[u8], &[u8], Option<u8>); 4] =
+            [(&[2], &[2], None), (&[3, 2], &[2], Some(3)), (&[3, 2], &[3], Some(2)), (&[3, 2], &[3, 2], None)];
+        for (made, others, expected) in cases {
+            let sessions: Vec<_> = made.iter().map(|number| (*number, 1, None)).collect();
+            let mut didit = Didit::with(&sessions);
+            didit.others = others.to_vec();
+            match (ask(&mut didit, None).await, expected) {
+                (Verdict::Found(found), Some(number)) => {
+                    assert_eq!((found.session_id, found.inferred), (Some(Uuid::from_bytes([number; 16])), true));
+                }
+                (verdict, expected) => {
+                    assert!(
+                        matches!((&verdict, expected), (Verdict::Absent, None)),
+                        "{made:?} {others:?}: {verdict:?}"
+                    );
+                }
+            }
+        }
+        // With a marker it is the server that says whose it is, and Didit lets operations share.
+        let mut didit = Didit::with(&[(2, 1, Some("op-1"))]);
+        didit.others = vec![2];
+        assert!(matches!(ask(&mut didit, Some("op-1")).await, Verdict::Found(found) if !found.inferred));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_until_something_is_absent_can_be_set() {
+        for (seconds, looks) in [(0, 1), (1, 1), (2, 1), (3, 2), (120, 7)] {
+            let reconcile = DiditReconcile::new().absent_after(Duration::from_secs(seconds)).unwrap();
+            let (start, mut didit) = (Instant::now(), Didit::with(&[]));
+            let doubt = doubt("/v3/session/", Some(r#"{"vendor_data":"user 7"}"#));
+            assert!(matches!(reconcile.reconcile(&doubt, &mut didit).await, Verdict::Absent));
+            assert_eq!((start.elapsed().as_secs(), didit.asked.len()), (seconds, looks));
+            assert_eq!(reconcile.waits().as_secs(), seconds);
+        }
+        let beyond = DiditReconcile::new().absent_after(DiditReconcile::LONGEST_WAIT + Duration::from_secs(1));
+        assert!(matches!(beyond, Err(ConfigError::Duration { .. })));
     }
 }

@@ -20,10 +20,17 @@
 //!
 //! [`Absent`](Verdict::Absent) proves that nothing was done only as far as what was sent before has settled by the time of
 //! the last look. A server that goes on working on a request whose connection is gone, and is done with it later than
-//! that, has done it twice: once late, once for the call that was sent again. For [`DiditReconcile`] the time is its
-//! [settle time and its polls](DiditReconcile::timing), 6 s by [default](DiditReconcile::new): Didit says neither how long
-//! a commit may take nor how far its list lags, its reads and creations are answered within a second or so, and somebody
-//! is waiting for the call. Whoever would rather wait than have a second session sets more.
+//! that, has done it twice: once late, once for the call that was sent again.
+//!
+//! Didit documents no bound: neither how long it works on a request nor how far its list lags. [`DiditReconcile`] therefore
+//! assumes what the stack assumes of every answer: that Didit is done with a request within the route's
+//! [attempt timeout](didit_api::Endpoint::attempt_timeout), 30 s for a session creation, counted from when the call ended
+//! in doubt. Nothing counts as absent before. What is there is found sooner: the first look is after 2 s, and each pause
+//! is as long as all before it. Whoever knows Didit to be slower, or its list to lag further, sets
+//! [more](DiditReconcile::absent_after).
+//!
+//! A creation that settles later still does not have to be a second session: Didit answers it with the unfinished session
+//! of the same `vendor_data`. Two come into being only if that person is through with the one before the other is done.
 //!
 //! # Example
 //!
@@ -60,7 +67,7 @@
 mod created_at;
 mod didit;
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
@@ -126,12 +133,22 @@ pub struct Found {
     pub session_id: Option<Uuid>,
     /// A JSON body.
     pub body: Bytes,
+    /// Whether it is the call's only because nothing else is left that could be. It is not adopted then if the store knows
+    /// it for another operation's.
+    pub inferred: bool,
 }
 
 impl Found {
     /// Answers with this status and JSON body.
     pub fn new(status: StatusCode, session_id: Option<Uuid>, body: Bytes) -> Self {
-        Self { status, session_id, body }
+        Self { status, session_id, body, inferred: false }
+    }
+
+    /// Says that nothing on it names the call; see [`inferred`](Self::inferred).
+    #[must_use]
+    pub fn by_elimination(mut self) -> Self {
+        self.inferred = true;
+        self
     }
 }
 
@@ -139,7 +156,8 @@ impl Found {
 impl fmt::Debug for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut found = f.debug_struct("Found");
-        found.field("status", &self.status).field("session_id", &self.session_id).finish_non_exhaustive()
+        found.field("status", &self.status).field("session_id", &self.session_id);
+        found.field("inferred", &self.inferred).finish_non_exhaustive()
     }
 }
 
@@ -162,6 +180,9 @@ pub enum Undecided {
     /// What could have come of it carries the name of another operation, which may have replaced this one's.
     #[error("what was made since carries the name of another operation")]
     Renamed,
+    /// What could have come of it was taken for another operation's while it was looked at.
+    #[error("what was found belongs to another operation")]
+    Taken,
     /// The server forgets what it was asked after a while, and this may be longer ago.
     #[error("it is so long ago that the server may have forgotten its key")]
     TooOld,
@@ -181,6 +202,17 @@ pub trait Lookup: Send {
     ///
     /// [`LookupFailed`] if there is no response within 30 s, or its body is broken, too slow or larger than 1 MiB.
     fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>>;
+
+    /// Whether the [store](super::store::Store::holder) knows an id for another operation's. By default there is no store to
+    /// ask: `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupFailed`] if the store does not say within 30 s.
+    fn is_anothers(&mut self, id: Uuid) -> LookupFuture<'_, Result<bool, LookupFailed>> {
+        let _ = id;
+        Box::pin(async { Ok(false) })
+    }
 }
 
 /// What [`Lookup`] and [`Reconcile`] return.
@@ -194,7 +226,15 @@ pub struct LookupFailed;
 /// Finds out whether a call was carried out; see the [module](self).
 pub trait Reconcile: fmt::Debug + Send + Sync + 'static {
     /// Looks, waits if that helps, looks again, and decides.
+    ///
+    /// It has the total time of the call for that, and what it [waits](Self::waits) on purpose. If it takes longer it is
+    /// dropped, and the verdict is [`Undecided`](Verdict::Undecided).
     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict>;
+
+    /// The longest that it waits on purpose: nothing by default.
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[cfg(test)]

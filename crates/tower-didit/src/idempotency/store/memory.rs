@@ -7,7 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    Answer, Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp,
+};
 use crate::idempotency::HashSecret;
 
 /// A store in memory, bounded in number and time; clones share it.
@@ -30,10 +34,16 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     records: HashMap<Key, Record>,
-    // The same keys, by when their records may be thrown away.
-    expiries: BTreeSet<(Timestamp, Key)>,
+    // The same keys, by when their records may be thrown away: first those that may be to make room.
+    settled: BTreeSet<(Timestamp, Key)>,
+    unsettled: BTreeSet<(Timestamp, Key)>,
+    // By what it was done with.
+    holders: HashMap<Uuid, Key>,
     epoch: u64,
 }
+
+/// How many expired records of each kind a claim throws away at most, so that nobody holds the lock for long.
+const SWEEP: usize = 16;
 
 // ===== impl MemoryStore =====
 
@@ -84,8 +94,16 @@ impl Store for MemoryStore {
         Box::pin(ready(self.shared.begin(key, &claim, now)))
     }
 
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        Box::pin(ready(Ok(self.shared.renew(key, epoch, until))))
+    }
+
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
         Box::pin(ready(self.shared.settle(key, epoch, settlement, now)))
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        Box::pin(ready(Ok(self.shared.table().holders.get(&id).copied())))
     }
 }
 
@@ -102,15 +120,29 @@ impl Shared {
         let claimed = Record::begin(table.records.get(&key), claim, epoch, &self.retention, now);
         if let Some(record) = claimed.write {
             if !table.records.contains_key(&key) {
-                table.make_room(self.capacity, now)?;
+                table.make_room(self.capacity, &self.retention, now)?;
             }
             table.put(key, Some(record), &self.retention);
         }
         Ok(claimed.begun)
     }
 
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> bool {
+        let mut table = self.table();
+        let renewed = Record::renew(table.records.get(&key), epoch, until);
+        renewed.is_ok_and(|record| {
+            table.put(key, Some(record), &self.retention);
+            true
+        })
+    }
+
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let mut table = self.table();
+        if let Settlement::Adopted(Answer { session_id: Some(id), .. }) = &settlement
+            && table.holders.get(id).is_some_and(|holder| *holder != key)
+        {
+            return Err(StoreError::Taken);
+        }
         let record = Record::settle(table.records.get(&key), epoch, settlement, now)?;
         table.put(key, record, &self.retention);
         Ok(())
@@ -119,31 +151,41 @@ impl Shared {
 
 impl Table {
     fn put(&mut self, key: Key, record: Option<Record>, retention: &Retention) {
-        let expires = record.as_ref().map(|record| record.expires(retention));
-        let before = match record {
-            Some(record) => self.records.insert(key, record),
-            None => self.records.remove(&key),
-        };
-        if let Some(before) = before {
-            self.expiries.remove(&(before.expires(retention), key));
+        self.remove(&key, retention);
+        if let Some(record) = record {
+            self.expiries(&record).insert((record.expires(retention), key));
+            self.holders.extend(record.session_id().map(|id| (id, key)));
+            self.records.insert(key, record);
         }
-        self.expiries.extend(expires.map(|expires| (expires, key)));
     }
 
-    /// Throws away what has expired, and what was settled longest if that is not enough.
-    fn make_room(&mut self, capacity: usize, now: Timestamp) -> Result<(), StoreError> {
-        while let Some((_, key)) = self.expiries.first().copied().filter(|(expires, _)| *expires <= now) {
-            self.expiries.pop_first();
-            self.records.remove(&key);
+    fn remove(&mut self, key: &Key, retention: &Retention) {
+        let Some(record) = self.records.remove(key) else { return };
+        self.expiries(&record).remove(&(record.expires(retention), *key));
+        if let Some(id) = record.session_id()
+            && self.holders.get(&id) == Some(key)
+        {
+            self.holders.remove(&id);
         }
+    }
+
+    fn expiries(&mut self, record: &Record) -> &mut BTreeSet<(Timestamp, Key)> {
+        if record.is_unsettled() { &mut self.unsettled } else { &mut self.settled }
+    }
+
+    /// Throws away some of what has expired, and what was settled longest if that is not enough.
+    fn make_room(&mut self, capacity: usize, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+        let expired = |(expires, _): &&(Timestamp, Key)| *expires <= now;
+        let settled = self.settled.iter().take(SWEEP).take_while(expired);
+        let unsettled = self.unsettled.iter().take(SWEEP).take_while(expired);
+        let expired: Vec<_> = settled.chain(unsettled).map(|(_, key)| *key).collect();
+        for key in expired {
+            self.remove(&key, retention);
+        }
+        // Once at most: nothing is put in without room having been made for it.
         while self.records.len() >= capacity {
-            // What is settled expires long before what is not, so the first looked at is usually the one.
-            let is_settled = |(_, key): &&(Timestamp, Key)| !self.records.get(key).is_some_and(Record::is_unsettled);
-            let Some(oldest) = self.expiries.iter().find(is_settled).copied() else {
-                return Err(StoreError::Full { capacity });
-            };
-            self.expiries.remove(&oldest);
-            self.records.remove(&oldest.1);
+            let Some((_, oldest)) = self.settled.first().copied() else { return Err(StoreError::Full { capacity }) };
+            self.remove(&oldest, retention);
         }
         Ok(())
     }
@@ -156,7 +198,6 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
-    use crate::idempotency::store::Answer;
 
     const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(60) };
 
@@ -169,6 +210,11 @@ mod tests {
             Begun::Lead { epoch } => Ok(epoch),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn expiries(store: &MemoryStore) -> usize {
+        let table = store.shared.table();
+        table.settled.len() + table.unsettled.len()
     }
 
     fn finish(store: &MemoryStore, key: u8, now: u64) {
@@ -187,7 +233,7 @@ mod tests {
         assert!(matches!(store.shared.begin([3; 32], &CLAIM, at(4)), Ok(Begun::Done(_))));
         lead(&store, 5, 5).unwrap();
         assert!(matches!(lead(&store, 6, 6), Err(StoreError::Full { capacity: 3 })));
-        assert_eq!((store.len(), store.shared.table().expiries.len()), (3, 3));
+        assert_eq!((store.len(), expiries(&store)), (3, 3));
     }
 
     #[test]
@@ -195,7 +241,7 @@ mod tests {
         let store = MemoryStore::new();
         finish(&store, 1, 0);
         finish(&store, 2, 86_401);
-        assert_eq!((store.len(), store.shared.table().expiries.len()), (1, 1));
+        assert_eq!((store.len(), expiries(&store)), (1, 1));
     }
 
     #[test]
@@ -207,5 +253,45 @@ mod tests {
         assert!(lead(&store, 1, 2).unwrap() > first);
         let late = store.shared.settle([1; 32], first, Settlement::Forget, at(3));
         assert!(matches!(late, Err(StoreError::Fenced)));
+    }
+
+    #[test]
+    fn what_has_expired_is_thrown_away_little_by_little() {
+        let store = MemoryStore::new();
+        for key in 0..100 {
+            finish(&store, key, 0);
+        }
+        finish(&store, 100, 86_401);
+        assert_eq!((store.len(), expiries(&store)), (101 - SWEEP, 101 - SWEEP));
+        for key in 101..110 {
+            finish(&store, key, 86_401);
+        }
+        assert_eq!((store.len(), expiries(&store)), (10, 10));
+    }
+
+    #[test]
+    fn an_id_belongs_to_the_last_operation_that_was_done_with_it_and_no_other_adopts_it() {
+        let store = MemoryStore::with(3, Retention::DEFAULT);
+        let id = Uuid::from_bytes([7; 16]);
+        let answer = || Answer { session_id: Some(id), ..Answer::new(StatusCode::CREATED) };
+        let holder = || store.shared.table().holders.get(&id).copied();
+        let settle = |key: u8, settlement, now| {
+            let epoch = lead(&store, key, now)?;
+            store.shared.settle([key; 32], epoch, settlement, at(now)).inspect_err(|_| {
+                store.shared.settle([key; 32], epoch, Settlement::Forget, at(now)).unwrap();
+            })
+        };
+        settle(1, Settlement::Adopted(answer()), 0).unwrap();
+        assert_eq!(holder(), Some([1; 32]));
+        assert!(matches!(settle(2, Settlement::Adopted(answer()), 1), Err(StoreError::Taken)));
+        // What the server itself says is true, whoever has it already.
+        settle(2, Settlement::Done(answer()), 2).unwrap();
+        assert_eq!(holder(), Some([2; 32]));
+        // It is remembered for as long as its operation is.
+        finish(&store, 3, 3);
+        finish(&store, 4, 4);
+        assert_eq!(holder(), Some([2; 32]), "the first made room");
+        finish(&store, 5, 5);
+        assert_eq!(holder(), None);
     }
 }

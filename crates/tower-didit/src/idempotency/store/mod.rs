@@ -27,9 +27,13 @@
 //!
 //! # A store of one's own
 //!
-//! It reads the record of a key, calls [`Record::begin`] or [`Record::settle`], and writes the record that comes of it,
-//! as one step that no other claim on that key can get between. [`Record::to_bytes`] gives it as bytes. Processes that
-//! share a store have to share its [secret](Store::secret).
+//! It reads the record of a key, calls [`Record::begin`], [`Record::renew`] or [`Record::settle`], and writes the record
+//! that comes of it, as one step that no other claim on that key can get between. [`Record::to_bytes`] gives it as bytes.
+//! Beside the records it remembers which key was the last to be done with which [id](Record::session_id), so that one
+//! operation does not adopt what another has made.
+//!
+//! Processes that share a store have to share its [secret](Store::secret), and their clocks have to agree to well within a
+//! lease: each measures by its own whether a leader's time is over.
 
 mod answer;
 mod codec;
@@ -40,6 +44,8 @@ mod redb;
 mod time;
 
 use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc};
+
+use uuid::Uuid;
 
 #[cfg(feature = "idempotency-redb")]
 pub use self::redb::{OpenError, RedbStore};
@@ -73,14 +79,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Any [`StoreError`]; the call is not sent then.
     fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun>;
 
+    /// Keeps a claim until then; [`Record::renew`] says what follows. `false` if somebody else leads by now, or the
+    /// operation is settled: whoever asked must not send anything more under that epoch.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`]; nothing is known then, and the lease runs on as it was.
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool>;
+
     /// Writes down what a led call came to; [`Record::settle`] says what follows.
     ///
     /// The first poll of the future hands the settlement over; nobody may be there for a second one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] if somebody else leads by now; any other [`StoreError`].
+    /// [`StoreError::Fenced`] if somebody else leads by now; [`StoreError::Taken`] for a [`Settlement::Adopted`] whose id
+    /// has another [holder](Self::holder), with nothing changed; any other [`StoreError`].
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()>;
+
+    /// Which operation was the last to be done with this id, as long as it is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`].
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>>;
 }
 
 /// Why a store cannot do what it is asked to.
@@ -96,6 +118,9 @@ pub enum StoreError {
     /// Somebody else leads by now.
     #[error("the operation was taken over, or is settled already")]
     Fenced,
+    /// What was to be adopted belongs to another operation.
+    #[error("what was found belongs to another operation")]
+    Taken,
     /// What it runs on has ended.
     #[error("the store is closed")]
     Closed,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Answer, Timestamp};
 use crate::outcome::Outcome;
 
@@ -83,6 +85,9 @@ pub enum Settlement {
     Unknown,
     /// It was answered.
     Done(Answer),
+    /// Nobody answered it, but what a look-up found can have come of nothing else. A store refuses it with
+    /// [`StoreError::Taken`](super::StoreError::Taken) if the id belongs to another operation.
+    Adopted(Answer),
 }
 
 /// What a store has to write after a claim.
@@ -94,7 +99,7 @@ pub struct Claimed {
     pub begun: Begun,
 }
 
-/// A settlement by somebody who no longer leads.
+/// A settlement, or a renewal, by somebody who no longer leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fenced;
 
@@ -190,9 +195,24 @@ impl Record {
             Settlement::Forget => return Ok(None),
             Settlement::Keep => State::Intended { since: *since },
             Settlement::Unknown => State::Unknown { since: *since },
-            Settlement::Done(answer) => State::Done { at: now, answer },
+            Settlement::Done(answer) | Settlement::Adopted(answer) => State::Done { at: now, answer },
         };
         Ok(Some(Self { epoch, fingerprint: *fingerprint, state }))
+    }
+
+    /// The record whose leader still has it in hand, and has until then. A lease that is over is renewed too, as long as
+    /// nobody has claimed the operation since.
+    ///
+    /// # Errors
+    ///
+    /// [`Fenced`] if somebody else leads by now, or the operation is settled already.
+    pub fn renew(current: Option<&Self>, epoch: Epoch, until: Timestamp) -> Result<Self, Fenced> {
+        match current.filter(|record| record.epoch == epoch) {
+            Some(Self { fingerprint, state: State::InFlight { since, .. }, .. }) => {
+                Ok(Self { epoch, fingerprint: *fingerprint, state: State::InFlight { since: *since, until } })
+            }
+            _ => Err(Fenced),
+        }
     }
 
     /// The record once its leader is known to be dead: what was in flight is unknown.
@@ -218,6 +238,14 @@ impl Record {
     /// Whether throwing the record away could lead to a second execution: it is in flight or unknown.
     pub fn is_unsettled(&self) -> bool {
         matches!(self.state, State::InFlight { .. } | State::Unknown { .. })
+    }
+
+    /// The id of what was made, once it is done.
+    pub fn session_id(&self) -> Option<Uuid> {
+        match &self.state {
+            State::Done { answer, .. } => answer.session_id,
+            _ => None,
+        }
     }
 
     /// Whether a leader has it in hand.
@@ -325,6 +353,25 @@ mod tests {
         assert_eq!(begin(Some(&in_flight()), 2, 60).begun, Begun::Reconcile { epoch: Epoch(2), since: at(0) });
         let orphan = in_flight().orphaned();
         assert_eq!(begin(Some(&orphan), 2, 1).begun, Begun::Reconcile { epoch: Epoch(2), since: at(0) });
+    }
+
+    #[test]
+    fn a_renewed_lease_keeps_others_away_and_is_refused_to_those_who_lost_it() {
+        // Even after its time, as long as nobody has come.
+        for now in [30, 70] {
+            let renewed = Record::renew(Some(&in_flight()), Epoch(1), at(now + 60)).unwrap();
+            assert_eq!(begin(Some(&renewed), 2, now + 59).begun, Begun::Busy { until: at(now + 60) });
+            let taken = begin(Some(&renewed), 2, now + 60);
+            assert_eq!(
+                taken.begun,
+                Begun::Reconcile { epoch: Epoch(2), since: at(0) },
+                "sent first when it was first sent"
+            );
+            assert_eq!(Record::renew(taken.write.as_ref(), Epoch(1), at(200)), Err(Fenced));
+        }
+        for gone in [None, settled(Settlement::Forget), settled(Settlement::Unknown), settled(done())] {
+            assert_eq!(Record::renew(gone.as_ref(), Epoch(1), at(200)), Err(Fenced), "{gone:?}");
+        }
     }
 
     #[test]

@@ -10,10 +10,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use redb::{Database, Durability, ReadableTable, Table, TableDefinition};
+use redb::{Database, Durability, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    Answer, Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp,
+};
 use crate::idempotency::HashSecret;
 
 /// A store in a file: what was written down is still there after a crash, `kill -9` or loss of power. Clones share it.
@@ -64,6 +68,7 @@ struct Shared {
     path: PathBuf,
     secret: HashSecret,
     orphans: usize,
+    unreadable: usize,
     // NOTE: one lane for everything, so that what is asked first is done first. Only claims need a place in it: a
     // settlement that had to wait for one would be lost with a caller who goes away meanwhile.
     orders: mpsc::UnboundedSender<Order>,
@@ -78,6 +83,9 @@ const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("rec
 
 /// The same keys, each after the time when its record may be thrown away, big end first.
 const EXPIRIES: TableDefinition<'_, &[u8; 40], ()> = TableDefinition::new("expiries 1");
+
+/// By what it was done with: the key of the last operation.
+const HOLDERS: TableDefinition<'_, &[u8; 16], &[u8; 32]> = TableDefinition::new("holders 1");
 
 /// The last epoch, and what the secret is known by.
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about 1");
@@ -128,6 +136,16 @@ enum Order {
         settlement: Settlement,
         now: Timestamp,
         reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Renew {
+        key: Key,
+        epoch: Epoch,
+        until: Timestamp,
+        reply: oneshot::Sender<Result<bool, StoreError>>,
+    },
+    Holder {
+        id: Uuid,
+        reply: oneshot::Sender<Result<Option<Key>, StoreError>>,
     },
     Undo(Undo),
     // Only wakes the writer up, to see that it is to stop.
@@ -190,6 +208,28 @@ impl RedbStore {
     pub fn orphans(&self) -> usize {
         self.shared.orphans
     }
+
+    /// How many records of the file could not be read when it was opened: torn by something else than this store, or
+    /// written by a later version of it.
+    ///
+    /// They stay in the file, for whoever can read them. What they are about may have been done, so it is not sent: every
+    /// call with such a key is refused with [`StoreError::Unreadable`].
+    pub fn unreadable(&self) -> usize {
+        self.shared.unreadable
+    }
+
+    /// Hands an order over when it is first polled, and waits for what comes of it.
+    fn order<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Order + Send + 'static,
+    ) -> StoreFuture<T> {
+        let orders = self.shared.orders.clone();
+        Box::pin(async move {
+            let (reply, replied) = oneshot::channel();
+            orders.send(order(reply)).map_err(|_| StoreError::Closed)?;
+            replied.await.map_err(|_| StoreError::Closed)?
+        })
+    }
 }
 
 impl fmt::Debug for RedbStore {
@@ -216,14 +256,16 @@ impl Store for RedbStore {
         })
     }
 
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.order(move |reply| Order::Renew { key, epoch, until, reply })
+    }
+
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
-        let (reply, replied) = oneshot::channel();
-        let orders = self.shared.orders.clone();
-        Box::pin(async move {
-            let order = Order::Settle { key, epoch, settlement, now, reply };
-            orders.send(order).map_err(|_| StoreError::Closed)?;
-            replied.await.map_err(|_| StoreError::Closed)?
-        })
+        self.order(move |reply| Order::Settle { key, epoch, settlement, now, reply })
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        self.order(move |reply| Order::Holder { id, reply })
     }
 }
 
@@ -268,9 +310,14 @@ impl Drop for Shared {
 fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Result<RedbStore, OpenError> {
     let failed = |error| OpenError::Database { path: path.clone(), error };
     let database = Database::create(&path).map_err(|error| failed(database_failed(error)))?;
-    let Some((secret, epoch, orphans)) = prepare(&database, secret, &retention).map_err(failed)? else {
+    let Some(Prepared { secret, epoch, orphans, unreadable }) =
+        prepare(&database, secret, &retention).map_err(failed)?
+    else {
         return Err(OpenError::Secret { path });
     };
+    if unreadable > 0 {
+        tracing::warn!(path = %path.display(), unreadable, "the idempotency store holds records that cannot be read");
+    }
     let (orders, queue) = mpsc::unbounded_channel();
     let places = Arc::new(Semaphore::new(RedbStore::QUEUE));
     let stop = Arc::new(AtomicBool::new(false));
@@ -279,8 +326,16 @@ fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Resu
         .name("idempotency-store".to_owned())
         .spawn(move || writer.run())
         .map_err(|error| OpenError::Database { path: path.clone(), error: StoreError::Database(Arc::new(error)) })?;
-    let shared = Shared { path, secret, orphans, orders, places, stop, writer: Some(writer) };
+    let shared = Shared { path, secret, orphans, unreadable, orders, places, stop, writer: Some(writer) };
     Ok(RedbStore { shared: Arc::new(shared) })
+}
+
+/// What is known of a file that was opened.
+struct Prepared {
+    secret: HashSecret,
+    epoch: u64,
+    orphans: usize,
+    unreadable: usize,
 }
 
 /// Makes the tables, checks the secret, and takes every operation away from the dead; `None` if the secret is wrong.
@@ -288,7 +343,7 @@ fn prepare(
     database: &Database,
     given: Option<HashSecret>,
     retention: &Retention,
-) -> Result<Option<(HashSecret, u64, usize)>, StoreError> {
+) -> Result<Option<Prepared>, StoreError> {
     let transaction = database.begin_write().map_err(database_failed)?;
     let (secret, epoch, mut orphans) = {
         let mut about = transaction.open_table(ABOUT).map_err(database_failed)?;
@@ -316,11 +371,17 @@ fn prepare(
         let epoch = epoch.and_then(|epoch| epoch.try_into().ok()).map_or(0, u64::from_le_bytes);
         (secret, epoch, Vec::new())
     };
+    let (mut unreadable, mut held) = (0, Vec::new());
     {
         let mut tables = Tables::open(&transaction, retention)?;
         for row in tables.records.iter().map_err(database_failed)? {
             let (key, record) = row.map_err(database_failed)?;
-            let record = Record::from_bytes(record.value())?;
+            // NOTE: left where it is: a claim on its key finds it, and is refused.
+            let Ok(record) = Record::from_bytes(record.value()) else {
+                unreadable += 1;
+                continue;
+            };
+            held.extend(record.session_id().map(|id| (id, *key.value())));
             if record.is_in_flight() {
                 orphans.push((*key.value(), record.orphaned()));
             }
@@ -328,9 +389,15 @@ fn prepare(
         for (key, record) in &orphans {
             tables.put(*key, Some(record))?;
         }
+        // A file from before the table was kept.
+        if tables.holders.is_empty().map_err(database_failed)? {
+            for (id, key) in &held {
+                tables.holders.insert(id.as_bytes(), key).map_err(database_failed)?;
+            }
+        }
     }
     transaction.commit().map_err(database_failed)?;
-    Ok(Some((secret, epoch, orphans.len())))
+    Ok(Some(Prepared { secret, epoch, orphans: orphans.len(), unreadable }))
 }
 
 fn database_failed(error: impl Into<redb::Error>) -> StoreError {
@@ -358,10 +425,15 @@ enum Reply {
         reply: oneshot::Sender<Result<Begun, StoreError>>,
         result: Result<Begun, StoreError>,
     },
-    Settle {
-        reply: oneshot::Sender<Result<(), StoreError>>,
-        result: Result<(), StoreError>,
-    },
+    Renew(Told<bool>),
+    Settle(Told<()>),
+    Holder(Told<Option<Key>>),
+}
+
+/// A result, and who waits for it.
+struct Told<T> {
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    result: Result<T, StoreError>,
 }
 
 impl Writer {
@@ -438,7 +510,16 @@ impl Writer {
                     }
                     Order::Settle { key, epoch, settlement, now, reply } => {
                         let result = alone(tables.settle(key, epoch, settlement, now))?;
-                        replies.push(Reply::Settle { reply, result });
+                        replies.push(Reply::Settle(Told { reply, result }));
+                    }
+                    Order::Renew { reply, .. } if reply.is_closed() => {}
+                    Order::Renew { key, epoch, until, reply } => {
+                        let result = alone(tables.renew(key, epoch, until))?;
+                        replies.push(Reply::Renew(Told { reply, result }));
+                    }
+                    Order::Holder { id, reply } => {
+                        let result = alone(tables.holder(id))?;
+                        replies.push(Reply::Holder(Told { reply, result }));
                     }
                     // The one is sorted out before, the other writes nothing.
                     Order::Undo(_) | Order::Stop => {}
@@ -459,7 +540,9 @@ impl Writer {
     fn reply(&mut self, replies: Vec<Reply>) {
         for reply in replies {
             match reply {
-                Reply::Settle { reply, result } => drop(reply.send(result)),
+                Reply::Renew(told) => told.send(),
+                Reply::Settle(told) => told.send(),
+                Reply::Holder(told) => told.send(),
                 Reply::Begin { key, now, reply, result } => {
                     let undo = result.as_ref().ok().and_then(|begun| Undo::of(key, begun, now));
                     if reply.send(result).is_err() {
@@ -474,7 +557,9 @@ impl Writer {
 /// Keeps what concerns one order, and changed nothing, from failing all that share its commit.
 fn alone<T>(result: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
     match result {
-        Err(error) if !matches!(error, StoreError::Fenced | StoreError::Unreadable(_)) => Err(error),
+        Err(error) if !matches!(error, StoreError::Fenced | StoreError::Taken | StoreError::Unreadable(_)) => {
+            Err(error)
+        }
         result => Ok(result),
     }
 }
@@ -484,8 +569,16 @@ impl Reply {
     fn fail(&mut self, error: &StoreError) {
         match self {
             Self::Begin { result, .. } => *result = Err(error.clone()),
-            Self::Settle { result, .. } => *result = Err(error.clone()),
+            Self::Renew(told) => told.result = Err(error.clone()),
+            Self::Settle(told) => told.result = Err(error.clone()),
+            Self::Holder(told) => told.result = Err(error.clone()),
         }
+    }
+}
+
+impl<T> Told<T> {
+    fn send(self) {
+        let _ = self.reply.send(self.result);
     }
 }
 
@@ -493,6 +586,7 @@ impl Reply {
 struct Tables<'t> {
     records: Table<'t, &'static [u8; 32], &'static [u8]>,
     expiries: Table<'t, &'static [u8; 40], ()>,
+    holders: Table<'t, &'static [u8; 16], &'static [u8; 32]>,
     retention: &'t Retention,
     changed: bool,
     swept: usize,
@@ -502,7 +596,8 @@ impl<'t> Tables<'t> {
     fn open(transaction: &'t redb::WriteTransaction, retention: &'t Retention) -> Result<Self, StoreError> {
         let records = transaction.open_table(RECORDS).map_err(database_failed)?;
         let expiries = transaction.open_table(EXPIRIES).map_err(database_failed)?;
-        Ok(Self { records, expiries, retention, changed: false, swept: 0 })
+        let holders = transaction.open_table(HOLDERS).map_err(database_failed)?;
+        Ok(Self { records, expiries, holders, retention, changed: false, swept: 0 })
     }
 
     fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
@@ -514,11 +609,15 @@ impl<'t> Tables<'t> {
         self.changed = true;
         if let Some(before) = self.get(&key)? {
             self.expiries.remove(&self.expiry(&before, &key)).map_err(database_failed)?;
+            self.let_go(&key, &before)?;
         }
         match record {
             Some(record) => {
                 self.records.insert(&key, record.to_bytes().as_slice()).map_err(database_failed)?;
                 self.expiries.insert(&self.expiry(record, &key), ()).map_err(database_failed)?;
+                if let Some(id) = record.session_id() {
+                    self.holders.insert(id.as_bytes(), &key).map_err(database_failed)?;
+                }
             }
             None => drop(self.records.remove(&key).map_err(database_failed)?),
         }
@@ -535,7 +634,33 @@ impl<'t> Tables<'t> {
         Ok(claimed.begun)
     }
 
+    fn renew(&mut self, key: Key, epoch: Epoch, until: Timestamp) -> Result<bool, StoreError> {
+        match Record::renew(self.get(&key)?.as_ref(), epoch, until) {
+            Ok(record) => self.put(key, Some(&record)).map(|()| true),
+            Err(_fenced) => Ok(false),
+        }
+    }
+
+    fn holder(&self, id: Uuid) -> Result<Option<Key>, StoreError> {
+        Ok(self.holders.get(id.as_bytes()).map_err(database_failed)?.map(|key| *key.value()))
+    }
+
+    /// Forgets that an operation holds what it was done with.
+    fn let_go(&mut self, key: &Key, record: &Record) -> Result<(), StoreError> {
+        if let Some(id) = record.session_id()
+            && self.holder(id)?.is_some_and(|holder| holder == *key)
+        {
+            self.holders.remove(id.as_bytes()).map_err(database_failed)?;
+        }
+        Ok(())
+    }
+
     fn settle(&mut self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
+        if let Settlement::Adopted(Answer { session_id: Some(id), .. }) = &settlement
+            && self.holder(*id)?.is_some_and(|holder| holder != key)
+        {
+            return Err(StoreError::Taken);
+        }
         let current = self.get(&key)?;
         let record = Record::settle(current.as_ref(), epoch, settlement, now)?;
         self.put(key, record.as_ref())
@@ -550,7 +675,14 @@ impl<'t> Tables<'t> {
             if u64::from_be_bytes(*expires) > now.as_millis() {
                 break;
             }
-            self.records.remove(<&Key>::try_from(key).unwrap_or(&[0; 32])).map_err(database_failed)?;
+            let key = *<&Key>::try_from(key).unwrap_or(&[0; 32]);
+            // NOTE: what cannot be read is kept: nobody knows that its time is over.
+            if let Ok(record) = self.get(&key) {
+                self.records.remove(&key).map_err(database_failed)?;
+                if let Some(record) = record {
+                    self.let_go(&key, &record)?;
+                }
+            }
             self.expiries.pop_first().map_err(database_failed)?;
             left -= 1;
         }
@@ -574,7 +706,6 @@ mod tests {
     use redb::ReadableDatabase;
 
     use super::*;
-    use crate::idempotency::store::Answer;
 
     const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(60) };
 
@@ -664,7 +795,7 @@ mod tests {
         let file = File::new("unreadable");
         let database = Database::create(&file.0).unwrap();
         let retention = Retention::DEFAULT;
-        let (_, epoch, _) = prepare(&database, None, &retention).unwrap().unwrap();
+        let Prepared { epoch, .. } = prepare(&database, None, &retention).unwrap().unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.open_table(RECORDS).unwrap().insert(&[2; 32], [0xff].as_slice()).unwrap();
         transaction.commit().unwrap();
@@ -694,6 +825,73 @@ mod tests {
             matches!(&told[..], [Ok(Begun::Lead { .. }), Err(StoreError::Unreadable(_)), Ok(Begun::Lead { .. })]),
             "{told:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_with_unreadable_records_opens_and_their_keys_stay_taken_for_ever() {
+        let file = File::new("quarantine");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        let epochs = (lead(&store, 1, 0).await, lead(&store, 2, 0).await);
+        store.settle([1; 32], epochs.0, Settlement::Done(Answer::new(StatusCode::OK)), at(0)).await.unwrap();
+        drop(store);
+        // A later version wrote them: one that was done, one in flight.
+        let database = Database::open(&file.0).unwrap();
+        let transaction = database.begin_write().unwrap();
+        for key in 1..=2 {
+            transaction.open_table(RECORDS).unwrap().insert(&[key; 32], [0xff].as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+        drop(database);
+        let store = RedbStore::open(&file.0).await.unwrap();
+        assert_eq!((store.unreadable(), store.orphans()), (2, 0));
+        // Years later other calls have swept everything that has expired.
+        for now in [1, 10_000_000, 20_000_000] {
+            for key in 3..40 {
+                store.begin([key; 32], CLAIM, at(now)).await.unwrap();
+            }
+            for key in 1..=2 {
+                let begun = store.begin([key; 32], CLAIM, at(now)).await;
+                assert!(matches!(begun, Err(StoreError::Unreadable(_))), "{key} at {now}: {begun:?}");
+            }
+        }
+        let renewed = store.renew([2; 32], epochs.1, at(1)).await;
+        assert!(matches!(renewed, Err(StoreError::Unreadable(_))), "{renewed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_renewed_claim_is_on_the_disk_and_one_that_was_taken_is_not_renewed() {
+        let file = File::new("renewed");
+        let store = RedbStore::open(&file.0).await.unwrap();
+        let epoch = lead(&store, 1, 0).await;
+        assert!(store.renew([1; 32], epoch, at(100)).await.unwrap());
+        assert_eq!(begin(&store, 1, 99).await, Begun::Busy { until: at(100) });
+        assert!(matches!(begin(&store, 1, 100).await, Begun::Reconcile { since, .. } if since == at(0)));
+        assert!(!store.renew([1; 32], epoch, at(200)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_holds_what_survives_a_restart_and_an_older_file_is_read_for_it() {
+        let file = File::new("holders");
+        let id = Uuid::from_bytes([7; 16]);
+        let answer = || Answer { session_id: Some(id), ..Answer::new(StatusCode::CREATED) };
+        let store = RedbStore::open(&file.0).await.unwrap();
+        let epoch = lead(&store, 1, 0).await;
+        store.settle([1; 32], epoch, Settlement::Done(answer()), at(0)).await.unwrap();
+        drop(store);
+        for older in [false, true] {
+            if older {
+                let database = Database::open(&file.0).unwrap();
+                let transaction = database.begin_write().unwrap();
+                transaction.delete_table(HOLDERS).unwrap();
+                transaction.commit().unwrap();
+            }
+            let store = RedbStore::open(&file.0).await.unwrap();
+            assert_eq!(store.holder(id).await.unwrap(), Some([1; 32]), "{older}");
+            let epoch = lead(&store, 2, 1).await;
+            let adopted = store.settle([2; 32], epoch, Settlement::Adopted(answer()), at(1)).await;
+            assert!(matches!(adopted, Err(StoreError::Taken)), "{adopted:?}");
+            store.settle([2; 32], epoch, Settlement::Forget, at(1)).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use crate::{
 /// The error of [`StoredIdempotency`](super::StoredIdempotency): the layer sent nothing, or the inner service failed.
 pub type Error<E> = LayerError<Refused, E>;
 
-/// Why the layer did not send a call. Each ends in a [`NeverSent`]: this call left nothing behind at the server.
+/// Why the layer did not send a call. All but [`LeadLost`](Self::LeadLost) end in a [`NeverSent`]: this call left nothing
+/// behind at the server.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -27,6 +28,15 @@ pub enum Refused {
     #[error("a call with the same key did not end within {waited:?}")]
     StillRunning {
         /// How long this call waited.
+        waited: Duration,
+        /// Ends the sources.
+        #[source]
+        never_sent: NeverSent,
+    },
+    /// The inner service did not become ready in the time of the call.
+    #[error("the inner service did not become ready within {waited:?}")]
+    NotReady {
+        /// How long it was waited for.
         waited: Duration,
         /// Ends the sources.
         #[source]
@@ -52,6 +62,15 @@ pub enum Refused {
         #[source]
         never_sent: NeverSent,
     },
+    /// The call **was** sent, and before it was answered the store could vouch no more that nobody else sends it: another
+    /// process has taken it over because this one did nothing for longer than its lease, or the store cannot be asked.
+    /// What became of it is known to the next call with its key.
+    #[error("the call was given up after it was sent, because somebody else may lead")]
+    LeadLost {
+        /// [`StoreError::Fenced`] if somebody else leads.
+        #[source]
+        error: StoreError,
+    },
     /// The store cannot say whether the call may be sent. It is not, because it might be the second time.
     #[error("the idempotency store cannot be asked: {error}")]
     Store {
@@ -70,6 +89,10 @@ impl Refused {
 
     pub(super) fn still_running(waited: Duration) -> Self {
         Self::StillRunning { waited, never_sent: NeverSent::new() }
+    }
+
+    pub(super) fn not_ready(waited: Duration) -> Self {
+        Self::NotReady { waited, never_sent: NeverSent::new() }
     }
 
     pub(super) fn already_done(status: StatusCode, session_id: Option<Uuid>) -> Self {

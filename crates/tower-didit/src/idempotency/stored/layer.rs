@@ -4,19 +4,23 @@ use didit_api::Routes;
 use tower::Layer;
 
 use super::{StoredIdempotency, flight::Flights};
-use crate::idempotency::{
-    IdempotencyLayer,
-    keys::Keys,
-    reconcile::{DiditReconcile, Reconcile},
-    store::{Clock, Store},
+use crate::{
+    idempotency::{
+        IdempotencyLayer,
+        keys::Keys,
+        reconcile::{DiditReconcile, Reconcile},
+        store::{Clock, Store},
+    },
+    outcome::DiditClassifier,
 };
 
 /// Lets every named call happen once; see the [module](super). Made by [`IdempotencyLayer::store`].
 ///
 /// All services of one layer, and their clones, hold calls together; two layers over one store do so through the store.
 #[derive(Clone)]
-pub struct StoredIdempotencyLayer {
+pub struct StoredIdempotencyLayer<C = DiditClassifier> {
     pub(super) shared: Arc<Shared>,
+    classifier: C,
 }
 
 /// What all clones of a layer share.
@@ -62,7 +66,7 @@ impl IdempotencyLayer {
             replay: false,
             operation_as_vendor_data: false,
         };
-        StoredIdempotencyLayer { shared: Arc::new(shared) }
+        StoredIdempotencyLayer { shared: Arc::new(shared), classifier: DiditClassifier }
     }
 }
 
@@ -70,13 +74,22 @@ impl StoredIdempotencyLayer {
     /// How long a call waits for another with the same key: 120 s, the total time that the other one has by default.
     pub const DEFAULT_WAIT: Duration = Duration::from_secs(120);
 
-    /// How long a call may be in flight before other processes that share the store give it up for lost: 5 minutes, the
-    /// default total time, a look-up, and time to spare. A call with a longer deadline has a longer lease.
+    /// How long a leader may be silent before others that share the store give it up for lost: 5 minutes.
+    ///
+    /// A call that is under way renews its lease when half of it is over, so a lease bounds no call; it says how long
+    /// the operations of a process that died stay closed. Longer than Didit works on anything (120 s, the longest attempt
+    /// timeout), so that what a leader sent just before it died has ended there before it is looked up; and half of it is
+    /// longer than a store may hang and a runtime be blocked.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(300);
+
+    /// The shortest lease; less is raised to this, so that renewing it is not all that is done: a second.
+    pub const MIN_LEASE: Duration = Duration::from_secs(1);
 
     /// The longest wait and lease; more is cut to this, so that no instant overflows: a day.
     pub const MAX: Duration = Duration::from_secs(86_400);
+}
 
+impl<C> StoredIdempotencyLayer<C> {
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         change(Arc::make_mut(&mut self.shared));
         self
@@ -98,13 +111,20 @@ impl StoredIdempotencyLayer {
     /// How long a call waits for another with the same key, unless it has a deadline of its own.
     #[must_use]
     pub fn wait(self, wait: Duration) -> Self {
-        self.with(|shared| shared.wait = Some(wait.min(Self::MAX)))
+        self.with(|shared| shared.wait = Some(wait.min(StoredIdempotencyLayer::MAX)))
     }
 
-    /// How long a call may be in flight before other processes give it up for lost.
+    /// How long a leader may be silent before others give it up for lost; from
+    /// [`MIN_LEASE`](StoredIdempotencyLayer::MIN_LEASE) to [`MAX`](StoredIdempotencyLayer::MAX).
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
-        self.with(|shared| shared.lease = lease.min(Self::MAX))
+        let least = StoredIdempotencyLayer::MIN_LEASE;
+        self.with(|shared| shared.lease = lease.clamp(least, StoredIdempotencyLayer::MAX))
+    }
+
+    /// Reads results with another classifier: what was done, what was not, and what is in doubt.
+    pub fn classifier<C2>(self, classifier: C2) -> StoredIdempotencyLayer<C2> {
+        StoredIdempotencyLayer { shared: self.shared, classifier }
     }
 
     /// Knows these routes. A reconciliation that is set has [its own](DiditReconcile::routes).
@@ -142,7 +162,7 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for StoredIdempotencyLayer {
+impl<C> fmt::Debug for StoredIdempotencyLayer<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.shared.fmt(f)
     }
@@ -162,10 +182,10 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl<S> Layer<S> for StoredIdempotencyLayer {
-    type Service = StoredIdempotency<S>;
+impl<S, C: Clone> Layer<S> for StoredIdempotencyLayer<C> {
+    type Service = StoredIdempotency<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        StoredIdempotency { inner, shared: Arc::clone(&self.shared) }
+        StoredIdempotency { inner, shared: Arc::clone(&self.shared), classifier: self.classifier.clone() }
     }
 }

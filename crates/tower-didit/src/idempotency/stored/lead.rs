@@ -1,15 +1,27 @@
-//! A granted claim, which is settled however it ends.
+//! A granted claim, which is kept while its call is under way and settled however it ends.
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
 };
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 use super::flight::Turn;
-use crate::idempotency::store::{Clock, Epoch, Key, Settlement, Store, StoreFuture};
+use crate::{
+    clock::wall,
+    idempotency::store::{Clock, Epoch, Key, Settlement, Store, StoreError, StoreFuture},
+};
+
+/// The least that a renewal is waited for: 10 s, a hundred times what a disk takes. A store that is slower than that
+/// while the lease is over cannot be asked.
+const RENEWAL_TIME: Duration = Duration::from_secs(10);
 
 /// A granted claim. If the call is dropped on the way, it is settled all the same, and only then is the lead passed on.
 pub(super) struct Lead {
@@ -17,6 +29,7 @@ pub(super) struct Lead {
     clock: Clock,
     key: Key,
     epoch: Epoch,
+    lease: Lease,
     /// Whether the call may have been carried out, by this leader or one before it.
     pub(super) in_doubt: bool,
     /// `None` once the claim is settled.
@@ -25,20 +38,144 @@ pub(super) struct Lead {
     settling: Option<StoreFuture<()>>,
 }
 
+/// How long nobody else can lead.
+pub(super) struct Lease {
+    time: Duration,
+    until: Instant,
+    // The same by the date, which goes on while a machine sleeps.
+    until_date: Option<SystemTime>,
+}
+
+impl Lease {
+    /// NOTE: made before the store is asked for it, so that it never ends later here than there.
+    pub(super) fn from_now(time: Duration) -> Self {
+        Self { time, until: Instant::now() + time, until_date: wall().checked_add(time) }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until || self.until_date.is_some_and(|until| wall() >= until)
+    }
+
+    /// Half-way, so that a store has as long again to answer.
+    fn renew_at(&self) -> Instant {
+        self.until - self.time / 2
+    }
+}
+
 impl Lead {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Clock, key: Key, epoch: Epoch, in_doubt: bool, turn: Turn) -> Self {
-        Self { store, clock, key, epoch, in_doubt, turn: Some(turn), settling: None }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        (key, epoch): (Key, Epoch),
+        lease: Lease,
+        turn: Turn,
+    ) -> Self {
+        Self { store, clock, key, epoch, lease, in_doubt: false, turn: Some(turn), settling: None }
+    }
+
+    /// Does some work as the leader: the lease is renewed in time, and nothing is done while it is over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] if somebody else leads by now, another if that cannot be known any more: the work is dropped.
+    pub(super) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        let mut work = pin!(work);
+        let mut due = pin!(sleep_until(self.lease.renew_at()));
+        let mut renewing = None;
+        poll_fn(|cx| {
+            loop {
+                if renewing.is_none() && (self.lease.is_over() || Instant::now() >= due.deadline()) {
+                    renewing = Some(Box::pin(self.renewal()));
+                }
+                if let Some(renewal) = &mut renewing
+                    && let Poll::Ready(renewed) = renewal.as_mut().poll(cx)
+                {
+                    renewing = None;
+                    match renewed {
+                        Ok(lease) => self.lease = lease,
+                        Err(error) if matches!(error, StoreError::Fenced) || self.lease.is_over() => {
+                            return Poll::Ready(Err(error));
+                        }
+                        Err(error) => tracing::warn!(%error, "the lease of a call was not renewed"),
+                    }
+                    // After a failure, as often again as the rest of the lease has room for.
+                    let again = Instant::now() + self.lease.time / 8;
+                    due.as_mut().reset(self.lease.renew_at().max(again));
+                    continue;
+                }
+                // NOTE: whatever sends something does so when it is polled, so this is the fence.
+                if self.lease.is_over() {
+                    return Poll::Pending;
+                }
+                if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(done));
+                }
+                if renewing.is_some() || due.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Asks the store whether this is still the leader, and renews the lease.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Self::hold).
+    pub(super) async fn confirm(&mut self) -> Result<(), StoreError> {
+        self.lease = self.renewal().await?;
+        Ok(())
+    }
+
+    /// The lease anew; it borrows nothing.
+    fn renewal(&self) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
+        let lease = Lease::from_now(self.lease.time);
+        let by = self.lease.until.max(Instant::now() + RENEWAL_TIME);
+        let renewed = self.store.renew(self.key, self.epoch, self.clock.now().plus(lease.time));
+        async move {
+            match timeout_at(by, renewed).await {
+                Ok(Ok(true)) => Ok(lease),
+                Ok(Ok(false)) => Err(StoreError::Fenced),
+                Ok(Err(error)) => Err(error),
+                Err(elapsed) => Err(StoreError::Database(Arc::new(elapsed))),
+            }
+        }
+    }
+
+    /// Gives up what somebody else has by now.
+    pub(super) fn resign(mut self) -> Option<Turn> {
+        self.turn.take()
     }
 
     /// Writes down what the call came to.
     ///
     /// A store that fails here changes nothing about the answer, which is real: it is logged, and what the store still
     /// has for in flight is looked up by the first call after its lease.
-    pub(super) async fn settle(mut self, settlement: Settlement) -> Option<Turn> {
+    pub(super) async fn settle(&mut self, settlement: Settlement) -> Option<Turn> {
+        if let Err(error) = self.write(settlement).await {
+            tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
+        }
+        self.turn.take()
+    }
+
+    /// As [`settle`](Self::settle), unless it belongs to another operation: then this one is still to be settled.
+    pub(super) async fn adopt(&mut self, settlement: Settlement) -> Result<Option<Turn>, StoreError> {
+        match self.write(settlement).await {
+            Err(StoreError::Taken) => Err(StoreError::Taken),
+            Err(error) => {
+                tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
+                Ok(self.turn.take())
+            }
+            Ok(()) => Ok(self.turn.take()),
+        }
+    }
+
+    async fn write(&mut self, settlement: Settlement) -> Result<(), StoreError> {
         // If the store panics, what was done must not be taken for undone.
-        self.in_doubt = matches!(settlement, Settlement::Done(_) | Settlement::Unknown);
+        self.in_doubt = !matches!(settlement, Settlement::Forget | Settlement::Keep);
         self.settling = Some(self.store.settle(self.key, self.epoch, settlement, self.clock.now()));
-        let settled = poll_fn(|cx| {
+        poll_fn(|cx| {
             // NOTE: out of `self` meanwhile, so that one that panics is not polled again when `self` is dropped.
             let Some(mut settling) = self.settling.take() else { return Poll::Ready(Ok(())) };
             let poll = settling.as_mut().poll(cx);
@@ -46,11 +183,8 @@ impl Lead {
                 self.settling = Some(settling);
             }
             poll
-        });
-        if let Err(error) = settled.await {
-            tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
-        }
-        self.turn.take()
+        })
+        .await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Look-ups through the service that the call itself goes through.
 
-use std::{future::poll_fn, marker::PhantomData, pin::pin, time::Duration};
+use std::{future::poll_fn, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, Uri, header, uri};
@@ -8,10 +8,14 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::Service;
+use uuid::Uuid;
 
 use crate::{
     call::current::InCall,
-    idempotency::reconcile::{Lookup, LookupFailed, LookupFuture},
+    idempotency::{
+        reconcile::{Lookup, LookupFailed, LookupFuture},
+        store::{Key, Store},
+    },
 };
 
 /// The longest answer that is read: 1 MiB, many times a full page of sessions.
@@ -26,12 +30,20 @@ pub(super) struct Lookups<S, B> {
     inner: S,
     uri: Uri,
     headers: HeaderMap,
+    store: Arc<dyn Store>,
+    key: Key,
     body: PhantomData<fn() -> B>,
 }
 
 impl<S, B> Lookups<S, B> {
-    /// Look-ups about a call to `uri` with these headers, of which `key` is the idempotency key.
-    pub(super) fn new(inner: S, uri: Uri, mut headers: HeaderMap, key: &header::HeaderName) -> Self {
+    /// Look-ups about a call to `uri` with these headers, of which `carrier` is the idempotency key; the call is `key` in
+    /// the store.
+    pub(super) fn new(
+        inner: S,
+        (uri, mut headers): (Uri, HeaderMap),
+        carrier: &header::HeaderName,
+        (store, key): (Arc<dyn Store>, Key),
+    ) -> Self {
         for of_the_body in [
             header::CONTENT_ENCODING,
             header::CONTENT_LENGTH,
@@ -41,8 +53,8 @@ impl<S, B> Lookups<S, B> {
         ] {
             headers.remove(of_the_body);
         }
-        headers.remove(key);
-        Self { inner, uri, headers, body: PhantomData }
+        headers.remove(carrier);
+        Self { inner, uri, headers, store, key, body: PhantomData }
     }
 
     fn request(&self, target: &str) -> Option<Request<B>>
@@ -90,6 +102,14 @@ where
         Box::pin(async move {
             let request = self.request(target).ok_or(LookupFailed)?;
             timeout(LOOKUP_TIME, self.send(request)).await.map_err(|_elapsed| LookupFailed)?
+        })
+    }
+
+    fn is_anothers(&mut self, id: Uuid) -> LookupFuture<'_, Result<bool, LookupFailed>> {
+        let (holder, key) = (self.store.holder(id), self.key);
+        Box::pin(async move {
+            let holder = timeout(LOOKUP_TIME, holder).await.map_err(|_elapsed| LookupFailed)?;
+            Ok(holder.map_err(|_| LookupFailed)?.is_some_and(|holder| holder != key))
         })
     }
 }

@@ -14,7 +14,7 @@
 //! | that of a call under way in another process | it waits and asks the store again |
 //! | that of a call that succeeded | the answer is given again if [replay](StoredIdempotencyLayer::replay) is on, else [`Refused::AlreadyDone`] with its status and id |
 //! | that of a call with another method, path or body | [`Refused::Conflict`] |
-//! | that of a call that was cancelled, or died with its process | it is [looked up](super::reconcile) before anything is sent |
+//! | that of a call that was cancelled, died with its process, or was silent for longer than its lease | it is [looked up](super::reconcile) before anything is sent |
 //!
 //! # What counts as done
 //!
@@ -32,11 +32,25 @@
 //! a look-up finds is handed out as a [marked](Provenance::Adopted) response instead, because it is the answer to
 //! this call, and the list shows most of it.
 //!
+//! # One leader
+//!
+//! A call leads for a [lease](StoredIdempotencyLayer::lease), which it renews when half of it is over. Everything that it
+//! does below, it does while it holds one: at each step the time is looked at, and a leader that was stopped or blocked for
+//! longer than its lease asks the store before it does anything more. The store is asked as well before whatever is sent
+//! after a look-up. Who finds that somebody else leads drops what is under way below, sends nothing more, and waits for what
+//! the other comes to: its answer, the last real result of its own, or [`Refused::LeadLost`]. Two processes over one store,
+//! and two layers with different look-ups, are held apart like this; [`Epoch`](super::store::Epoch)s keep what a late leader
+//! writes out of the store.
+//!
+//! A lease is measured by each process's own clock. What was on its way to the server when a leader was lost is found by the
+//! look-up of the next, as far as [absent](super::reconcile#how-far-absent-goes) goes.
+//!
 //! # Time
 //!
 //! The layer stands above the [deadline](crate::deadline), so that a leader's time does not run out for those who wait
 //! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). Look-ups have time of
-//! their own, on top of the call's: 30 s each. The store is asked within the call's time, and so is the body of an answer
+//! their own, on top of the call's: 30 s each, and all together as long again as the call, beside what a reconciliation
+//! [waits](super::reconcile::Reconcile::waits) on purpose. The inner service's readiness is awaited and the store asked within the call's time, and so is the body of an answer
 //! read, for 30 s at most: a success whose body stalls is in doubt like one whose body breaks off.
 //!
 //! # Bounds
@@ -91,8 +105,6 @@ mod provenance;
 mod run;
 
 use std::{
-    error::Error as StdError,
-    future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -109,30 +121,32 @@ pub use self::{
     provenance::{ADOPTED_HEADER, Provenance, REPLAYED_HEADER},
 };
 use self::{future::Running, layer::Shared, named::Named, run::Run};
-use crate::call::{
-    CallOptions,
-    current::{self, InCall},
+use crate::{
+    call::{
+        CallOptions,
+        current::{self, InCall},
+    },
+    outcome::{Classify, DiditClassifier},
 };
 
 /// Lets every named call happen once; see the [module](self).
 #[derive(Clone, Debug)]
-pub struct StoredIdempotency<S> {
+pub struct StoredIdempotency<S, C = DiditClassifier> {
     inner: S,
     shared: Arc<Shared>,
+    classifier: C,
 }
 
 // ===== impl StoredIdempotency =====
 
-impl<S> StoredIdempotency<S> {
+impl<S, C> StoredIdempotency<S, C> {
     inner_accessors!();
 }
 
-impl<S, B, RB> Service<Request<B>> for StoredIdempotency<S>
+impl<S, C, B, RB> Service<Request<B>> for StoredIdempotency<S, C>
 where
-    S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: StdError + Send + 'static>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: Send + 'static> + Clone + Send + 'static,
+    C: Classify<S::Error> + Clone + Send + 'static,
     B: Default + Send + 'static,
     RB: Body<Data: Send, Error: Send> + Send + Unpin + 'static,
 {
@@ -151,15 +165,16 @@ where
         let mut inner = self.inner.clone();
         ResponseFuture::new(InCall::enter(request, |request| -> Running<RB, S::Error> {
             current::with(|call| call.report.idempotency_key = key);
+            let options = request.extensions().get::<CallOptions>();
             let Some(named) = named else {
+                let total = run::total(&self.shared, options);
                 return Box::pin(async move {
-                    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Error::Inner)?;
+                    run::ready(&mut inner, total).await?;
                     let result = inner.call(request).await;
                     result.map(|response| response.map(AnswerBody::streaming)).map_err(Error::Inner)
                 });
             };
-            let options = request.extensions().get::<CallOptions>();
-            let run = Run::new(Arc::clone(&self.shared), inner, named, options);
+            let run = Run::new(Arc::clone(&self.shared), inner, self.classifier.clone(), named, options);
             Box::pin(run.run(request))
         }))
     }

@@ -1,26 +1,31 @@
 //! One named call from its claim to its settlement.
 
-use std::{error::Error as StdError, future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use didit_api::{Endpoint, RetryClass};
-use http::{Request, Response, StatusCode, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::Service;
 
 use super::{
-    AnswerBody, Error, Provenance, Refused, StoredIdempotencyLayer, body::read, flight::Left, layer::Shared,
-    lead::Lead, lookup::Lookups, named::Named,
+    AnswerBody, Error, Provenance, Refused, StoredIdempotencyLayer,
+    body::read,
+    flight::{Left, Turn},
+    layer::Shared,
+    lead::{Lead, Lease},
+    lookup::Lookups,
+    named::Named,
 };
 use crate::{
     call::{CallOptions, RetryOverride, current},
     idempotency::{
         payload,
-        reconcile::{Doubt, Found, Verdict},
+        reconcile::{Doubt, Found, Undecided, Verdict},
         store::{Answer, Begun, Claim, Settlement, StoreError, Timestamp},
     },
-    outcome::{Classify, DiditClassifier, Outcome, repeated},
+    outcome::{Classify, Outcome, repeated},
 };
 
 /// The first wait for a leader in another process; each further one is twice as long.
@@ -34,16 +39,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// broken, and those who wait for the answer have waited long enough.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// What a lease has beyond the deadline of its call: time for a look-up.
-const LEASE_BEYOND_DEADLINE: Duration = Duration::from_secs(60);
+/// The least that the store is given to answer a claim, however late it is: 10 s, a hundred times what a disk takes.
+const ASKING_TIME: Duration = Duration::from_secs(10);
 
 /// A named call.
-pub(super) struct Run<S> {
+pub(super) struct Run<S, C> {
     shared: Arc<Shared>,
     inner: S,
+    classifier: C,
     named: Named,
-    deadline: Option<Duration>,
+    /// The total time that the call has, waiting for others apart.
+    total: Duration,
+    wait: Duration,
+    start: Instant,
     retry: Option<RetryOverride>,
+    /// Whether anything was sent by this call.
+    sent: bool,
 }
 
 /// What a call finds when its turn has come.
@@ -62,93 +73,210 @@ struct Came<RB: Body, E> {
     whole: Option<Bytes>,
     /// Whether the answer says that an earlier attempt worked.
     done_before: bool,
+    /// Whether an attempt below may have been carried out with no answer to show for it.
+    in_doubt: bool,
+    /// What the route table knows of it.
+    route: (Method, RetryClass),
 }
 
-impl<S> Run<S> {
-    pub(super) fn new(shared: Arc<Shared>, inner: S, named: Named, options: Option<&CallOptions>) -> Self {
+/// What a leader comes to who asked the server what became of the call.
+enum Looked<RB: Body> {
+    /// It was done; the lead is settled.
+    Adopted(Box<Response<AnswerBody<RB>>>),
+    Absent,
+    Harmless,
+    Undecided(Undecided),
+}
+
+/// Why a leader does not go on.
+enum Stopped<RB: Body, E> {
+    /// The call has ended.
+    Ended(Error<E>),
+    /// Somebody else may lead; the last result that really came.
+    Lost(StoreError, Option<Box<Result<Response<AnswerBody<RB>>, E>>>),
+}
+
+impl<RB: Body, E> From<StoreError> for Stopped<RB, E> {
+    fn from(error: StoreError) -> Self {
+        Self::Lost(error, None)
+    }
+}
+
+/// The total time of a call.
+pub(super) fn total(shared: &Shared, options: Option<&CallOptions>) -> Duration {
+    let deadline = options.and_then(|options| options.deadline);
+    deadline.unwrap_or(shared.total).min(StoredIdempotencyLayer::MAX)
+}
+
+/// Waits until a service can be called, but no longer than this.
+pub(super) async fn ready<S, R>(inner: &mut S, within: Duration) -> Result<(), Error<S::Error>>
+where
+    S: Service<R>,
+{
+    match timeout(within, poll_fn(|cx| inner.poll_ready(cx))).await {
+        Ok(ready) => ready.map_err(Error::Inner),
+        Err(_elapsed) => Err(Error::Layer(Refused::not_ready(within))),
+    }
+}
+
+impl<S, C> Run<S, C> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        inner: S,
+        classifier: C,
+        named: Named,
+        options: Option<&CallOptions>,
+    ) -> Self {
+        let total = total(&shared, options);
         let deadline = options.and_then(|options| options.deadline);
-        Self { shared, inner, named, deadline, retry: options.and_then(|options| options.retry) }
+        let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
+        let retry = options.and_then(|options| options.retry);
+        Self { shared, inner, classifier, named, total, wait, start: Instant::now(), retry, sent: false }
     }
 
     pub(super) async fn run<B, RB>(mut self, request: Request<B>) -> Result<Response<AnswerBody<RB>>, Error<S::Error>>
     where
-        S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: StdError + Send + 'static> + Clone + Send,
+        S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: Send + 'static> + Clone + Send,
+        C: Classify<S::Error>,
         B: Default + Send + 'static,
         RB: Body<Data: Send, Error: Send> + Send + Unpin,
     {
-        let (mut lead, since) = match self.take_place().await.map_err(Error::Layer)? {
-            Place::Lead { lead, since } => (lead, since),
-            Place::Answered(response) => return Ok(response),
-        };
+        self.start = Instant::now();
+        let seat = self.shared.flights.join(self.named.key, self.named.fingerprint).map_err(Error::Layer)?;
+        let turn = timeout_at(self.start + self.wait, seat.turn()).await;
+        let mut turn = turn.map_err(|_elapsed| Error::Layer(Refused::still_running(self.wait)))?;
+        if let Some(left) = turn.answer() {
+            return Ok(given_again(left));
+        }
         let (parts, body) = request.into_parts();
-        if lead.in_doubt {
-            match self.look::<B, RB>(&parts, since).await {
-                Verdict::Found(found) => return Ok(self.adopt(lead, found).await),
-                Verdict::Absent => lead.in_doubt = false,
-                Verdict::Harmless => {}
-                Verdict::Undecided(_) if self.retry == Some(RetryOverride::Harmless) => {}
-                Verdict::Undecided(why) => {
-                    lead.settle(Settlement::Unknown).await;
-                    return Err(Error::Layer(Refused::undecided(why)));
-                }
-            }
-        }
-        let again = (self.retry != Some(RetryOverride::Never)).then(|| parts.clone());
-        let came = self.send(&mut lead, Request::from_parts(parts.clone(), body)).await?;
-        if !came.is_in_doubt(&lead) {
-            return self.settle(lead, came).await;
-        }
-        match self.look::<B, RB>(&parts, since).await {
-            Verdict::Found(found) => Ok(self.adopt(lead, found).await),
-            Verdict::Absent => {
-                lead.in_doubt = false;
-                // NOTE: what comes of this one is not looked up again, so that every call comes to an end.
-                if let Some(parts) = again
-                    && let Some(body) = self.named.body.clone().and_then(payload::of_bytes)
-                {
-                    let came = self.send(&mut lead, Request::from_parts(parts, body)).await?;
-                    return self.settle(lead, came).await;
-                }
-                lead.settle(Settlement::Keep).await;
-                came.result.map_err(Error::Inner)
-            }
-            Verdict::Harmless | Verdict::Undecided(_) => {
-                lead.settle(Settlement::Unknown).await;
-                came.result.map_err(Error::Inner)
-            }
+        let mut body = Some(body);
+        loop {
+            let (mut lead, since) = match self.claim(turn).await.map_err(Error::Layer)? {
+                Place::Lead { lead, since } => (lead, since),
+                Place::Answered(response) => return Ok(response),
+            };
+            let (error, last) = match self.lead(&mut lead, since, &parts, &mut body).await {
+                Ok(response) => return Ok(response),
+                Err(Stopped::Ended(error)) => return Err(error),
+                Err(Stopped::Lost(error, last)) => (error, last.map(|last| *last)),
+            };
+            tracing::warn!(%error, "the lead of a call was lost");
+            // If the store cannot be asked, it is told what this leader knows, should it come back.
+            let handed_on = if matches!(error, StoreError::Fenced) { lead.resign() } else { None };
+            turn = match handed_on {
+                Some(turn) if self.sent => return self.follow(turn, error, last).await,
+                Some(turn) => turn,
+                None if self.sent => return given_up(error, last),
+                None => return Err(Error::Layer(Refused::store(error))),
+            };
         }
     }
 
-    /// Waits until this call leads, or there is an answer.
-    async fn take_place<RB: Body>(&mut self) -> Result<Place<RB>, Refused> {
-        let Self { shared, named, deadline, .. } = &*self;
-        let total = deadline.unwrap_or(shared.total);
-        let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
-        let start = Instant::now();
-        let give_up = start + wait;
-        // NOTE: not `give_up` alone: whoever does not want to wait for other calls still has time to ask the store.
-        let ask_until = give_up.max(start + total.min(StoredIdempotencyLayer::MAX));
-        let seat = shared.flights.join(named.key, named.fingerprint)?;
-        let turn = timeout_at(give_up, seat.turn()).await.map_err(|_elapsed| Refused::still_running(wait))?;
-        if let Some(left) = turn.answer() {
-            return Ok(Place::Answered(given_again(left)));
+    /// Sees the call through as its leader, who settles it unless the lead is lost.
+    async fn lead<B, RB>(
+        &mut self,
+        lead: &mut Lead,
+        since: Timestamp,
+        parts: &Parts,
+        body: &mut Option<B>,
+    ) -> Result<Response<AnswerBody<RB>>, Stopped<RB, S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: Send + 'static> + Clone + Send,
+        C: Classify<S::Error>,
+        B: Default + Send + 'static,
+        RB: Body<Data: Send, Error: Send> + Send + Unpin,
+    {
+        if lead.in_doubt {
+            match self.look::<B, RB>(lead, parts, since).await? {
+                Looked::Adopted(response) => return Ok(*response),
+                Looked::Absent => lead.in_doubt = false,
+                Looked::Harmless => {}
+                Looked::Undecided(_) if self.retry == Some(RetryOverride::Harmless) => {}
+                Looked::Undecided(why) => {
+                    lead.settle(Settlement::Unknown).await;
+                    return Err(Stopped::Ended(Error::Layer(Refused::undecided(why))));
+                }
+            }
+            lead.confirm().await?;
         }
-        let lease = shared.lease.max(total.saturating_add(LEASE_BEYOND_DEADLINE));
-        let claim = Claim { fingerprint: named.fingerprint, lease: lease.min(StoredIdempotencyLayer::MAX) };
-        let lead = |epoch, in_doubt, turn| {
-            Lead::new(Arc::clone(&shared.store), shared.clock, named.key, epoch, in_doubt, turn)
+        // Gone if the lead was lost at the very moment of sending, and streaming, so that there is no other.
+        let Some(first) = body.take().or_else(|| payload::of_bytes(self.named.body.clone()?)) else {
+            return Err(Stopped::Ended(Error::Layer(Refused::store(StoreError::Fenced))));
         };
+        let came = self.send(lead, Request::from_parts(parts.clone(), first)).await?;
+        if !came.is_in_doubt(lead) {
+            return self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error)));
+        }
+        let looked = match self.look::<B, RB>(lead, parts, since).await {
+            Ok(looked) => looked,
+            Err(error) => return Err(Stopped::Lost(error, Some(Box::new(came.result)))),
+        };
+        let settlement = match looked {
+            Looked::Adopted(response) => return Ok(*response),
+            Looked::Absent => {
+                lead.in_doubt = false;
+                // NOTE: what comes of this one is not looked up again, so that every call comes to an end.
+                if self.retry != Some(RetryOverride::Never)
+                    && let Some(again) = self.named.body.clone().and_then(payload::of_bytes)
+                {
+                    let confirmed = lead.confirm().await;
+                    let sent = match confirmed {
+                        Ok(()) => self.send(lead, Request::from_parts(parts.clone(), again)).await,
+                        Err(error) => Err(error.into()),
+                    };
+                    return match sent {
+                        Ok(came) => self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error))),
+                        Err(Stopped::Lost(error, _)) => Err(Stopped::Lost(error, Some(Box::new(came.result)))),
+                        Err(ended) => Err(ended),
+                    };
+                }
+                Settlement::Keep
+            }
+            Looked::Harmless | Looked::Undecided(_) => Settlement::Unknown,
+        };
+        lead.settle(settlement).await;
+        came.result.map_err(|error| Stopped::Ended(Error::Inner(error)))
+    }
+
+    /// Waits for what becomes of a call that was sent before somebody else took it over.
+    async fn follow<RB: Body, E>(
+        &mut self,
+        turn: Turn,
+        error: StoreError,
+        last: Option<Result<Response<AnswerBody<RB>>, E>>,
+    ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
+        match self.claim(turn).await {
+            Ok(Place::Answered(response)) => Ok(response),
+            Err(done @ Refused::AlreadyDone { .. }) => Err(Error::Layer(done)),
+            // Nothing is sent twice by one call: a lead is left to the next, as it was found.
+            Ok(Place::Lead { .. }) | Err(_) => given_up(error, last),
+        }
+    }
+
+    /// Claims the call, or waits for whoever has claimed it.
+    async fn claim<RB: Body>(&mut self, turn: Turn) -> Result<Place<RB>, Refused> {
+        let Self { shared, named, start, total, wait, .. } = &*self;
+        let give_up = *start + *wait;
+        // NOTE: not `give_up` alone: whoever does not want to wait for other calls still has time to ask the store.
+        let ask_until = give_up.max(*start + *total).max(Instant::now() + ASKING_TIME.min(*total));
+        let claim = Claim { fingerprint: named.fingerprint, lease: shared.lease };
+        let lead =
+            |epoch, lease, turn| Lead::new(Arc::clone(&shared.store), shared.clock, (named.key, epoch), lease, turn);
         let mut pause = FIRST_PAUSE;
         loop {
-            let now = shared.clock.now();
+            let (now, lease) = (shared.clock.now(), Lease::from_now(shared.lease));
             let begun = timeout_at(ask_until, shared.store.begin(named.key, claim, now)).await;
             let begun = begun.map_err(|elapsed| StoreError::Database(Arc::new(elapsed))).flatten();
             match begun.map_err(Refused::store)? {
-                Begun::Lead { epoch } => return Ok(Place::Lead { lead: lead(epoch, false, turn), since: now }),
-                Begun::Reconcile { epoch, since } => return Ok(Place::Lead { lead: lead(epoch, true, turn), since }),
+                Begun::Lead { epoch } => return Ok(Place::Lead { lead: lead(epoch, lease, turn), since: now }),
+                Begun::Reconcile { epoch, since } => {
+                    let mut lead = lead(epoch, lease, turn);
+                    lead.in_doubt = true;
+                    return Ok(Place::Lead { lead, since });
+                }
                 Begun::Done(answer) => return replayed(answer).map(Place::Answered),
                 Begun::Conflict => return Err(Refused::conflict()),
-                Begun::Busy { .. } if Instant::now() + pause > give_up => return Err(Refused::still_running(wait)),
+                Begun::Busy { .. } if Instant::now() + pause > give_up => return Err(Refused::still_running(*wait)),
                 Begun::Busy { .. } => sleep(pause).await,
             }
             pause = LONGEST_PAUSE.min(pause * 2);
@@ -156,25 +284,54 @@ impl<S> Run<S> {
     }
 
     /// Sends the call, through everything below.
-    async fn send<B, RB>(&mut self, lead: &mut Lead, request: Request<B>) -> Result<Came<RB, S::Error>, Error<S::Error>>
+    async fn send<B, RB>(
+        &mut self,
+        lead: &mut Lead,
+        request: Request<B>,
+    ) -> Result<Came<RB, S::Error>, Stopped<RB, S::Error>>
     where
-        S: Service<Request<B>, Response = Response<RB>, Error: StdError + 'static>,
+        S: Service<Request<B>, Response = Response<RB>>,
+        C: Classify<S::Error>,
         RB: Body + Unpin,
     {
-        poll_fn(|cx| self.inner.poll_ready(cx)).await.map_err(Error::Inner)?;
-        let sent = Instant::now();
-        let (method, class) = (request.method().clone(), self.class(&request));
+        lead.hold(ready(&mut self.inner, self.total)).await?.map_err(Stopped::Ended)?;
         let doubted_before = std::mem::replace(&mut lead.in_doubt, true);
+        let mut came = lead.hold(self.attempt(request)).await?;
+        lead.in_doubt = doubted_before || came.in_doubt;
+        if let (Ok(response), Some(whole), true) = (&came.result, &came.whole, lead.in_doubt) {
+            let (method, class) = &came.route;
+            came.done_before = repeated(method, *class, response.status(), whole).is_some();
+        }
+        if came.done_before {
+            // Whoever reads the answer is told by whom else it may have been carried out: a process before this one.
+            current::with(|call| {
+                call.report.doubts = call.report.doubts.max(1);
+                call.report.route.get_or_insert(came.route.clone());
+            });
+        }
+        Ok(came)
+    }
+
+    /// Calls the service, and reads what has to be read.
+    async fn attempt<B, RB>(&mut self, request: Request<B>) -> Came<RB, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<RB>>,
+        C: Classify<S::Error>,
+        RB: Body + Unpin,
+    {
+        self.sent = true;
+        let sent = Instant::now();
+        let route = (request.method().clone(), self.class(&request));
         // What the layers below note about a call is theirs to note afresh; what is for the caller to read adds up.
-        let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts));
-        current::with(|call| call.in_doubt = false);
+        let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts, call.report.doubts));
         let result = self.inner.call(request).await;
         let doubted_below = current::with(|call| {
-            (call.deadline, call.retried) = outer.map_or((None, false), |(deadline, retried, _)| (deadline, retried));
-            call.report.attempts += outer.map_or(0, |(_, _, attempts)| attempts);
-            call.in_doubt
+            let (deadline, retried, attempts, doubts) = outer.unwrap_or_default();
+            (call.deadline, call.retried) = (deadline, retried);
+            call.report.attempts += attempts;
+            call.report.doubts > doubts
         });
-        let mut outcome = DiditClassifier.of(&result);
+        let mut outcome = self.classifier.of(&result);
         let (result, whole) = match result {
             Ok(response) if outcome == Outcome::Answered && is_shared(response.status()) => {
                 let (parts, body) = response.into_parts();
@@ -188,21 +345,8 @@ impl<S> Run<S> {
             Ok(response) => (Ok(response.map(AnswerBody::streaming)), None),
             Err(error) => (Err(error), None),
         };
-        lead.in_doubt = doubted_before || doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
-        let done_before = match (&result, &whole) {
-            (Ok(response), Some(whole)) if lead.in_doubt => {
-                repeated(&method, class, response.status(), whole).is_some()
-            }
-            _ => false,
-        };
-        if done_before {
-            // Whoever reads the answer is told by whom else it may have been carried out: a process before this one.
-            current::with(|call| {
-                call.report.ambiguous_before = true;
-                call.report.route.get_or_insert((method, class));
-            });
-        }
-        Ok(Came { result, outcome, whole, done_before })
+        let in_doubt = doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
+        Came { result, outcome, whole, done_before: false, in_doubt, route }
     }
 
     fn class<B>(&self, request: &Request<B>) -> RetryClass {
@@ -213,17 +357,12 @@ impl<S> Run<S> {
 
     /// Until when the body of the answer to what was `sent` then is waited for.
     fn read_until(&self, sent: Instant) -> Instant {
-        let total = self.deadline.unwrap_or(self.shared.total).min(StoredIdempotencyLayer::MAX);
-        let until = (Instant::now() + BODY_TIME).min(sent + total);
+        let until = (Instant::now() + BODY_TIME).min(sent + self.total);
         current::deadline().map_or(until, |outer| until.min(outer))
     }
 
     /// Writes down what came, and hands it out.
-    async fn settle<RB: Body, E>(
-        &mut self,
-        lead: Lead,
-        came: Came<RB, E>,
-    ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
+    async fn settle<RB: Body, E>(&mut self, lead: &mut Lead, came: Came<RB, E>) -> Result<Response<AnswerBody<RB>>, E> {
         let settlement = match (&came.result, Settlement::of(came.outcome, lead.in_doubt)) {
             (_, Some(settlement)) => settlement,
             // NOTE: without the answer's body: given again, it would pass for a failure.
@@ -241,7 +380,7 @@ impl<S> Run<S> {
             let (status, headers) = (response.status(), response.headers().clone());
             turn.leave(Left { status, headers, data, provenance: Provenance::Coalesced });
         }
-        came.result.map_err(Error::Inner)
+        came.result
     }
 
     /// What the store keeps of a success.
@@ -255,23 +394,8 @@ impl<S> Run<S> {
         answer.with_body(response.headers().get(header::CONTENT_TYPE).cloned(), whole.clone())
     }
 
-    /// Answers with what a look-up found.
-    async fn adopt<RB: Body>(&mut self, lead: Lead, found: Found) -> Response<AnswerBody<RB>> {
-        // NOTE: its body is not kept even if replay is on: given again, it would pass for the server's own.
-        let answer = Answer { session_id: found.session_id, ..Answer::new(found.status) };
-        let turn = lead.settle(Settlement::Done(answer)).await;
-        let json = header::HeaderValue::from_static("application/json");
-        let headers = header::HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
-        let left = Left { status: found.status, headers, data: found.body, provenance: Provenance::Adopted };
-        let response = given_again(&left);
-        if let Some(turn) = turn {
-            turn.leave(left);
-        }
-        response
-    }
-
-    /// Asks the server what became of the call.
-    async fn look<B, RB>(&mut self, parts: &Parts, since: Timestamp) -> Verdict
+    /// Asks the server what became of the call, and adopts what is found.
+    async fn look<B, RB>(&mut self, lead: &mut Lead, parts: &Parts, since: Timestamp) -> Result<Looked<RB>, StoreError>
     where
         S: Service<Request<B>, Response = Response<RB>, Future: Send, Error: Send> + Clone + Send,
         B: Default + Send,
@@ -287,10 +411,50 @@ impl<S> Run<S> {
             now: self.shared.clock.now(),
         };
         let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
-        let mut lookups = Lookups::<S, B>::new(self.inner.clone(), uri, headers, &self.shared.keys.header);
-        let verdict = self.shared.reconcile().reconcile(&doubt, &mut lookups).await;
+        let known = (Arc::clone(&self.shared.store), self.named.key);
+        let header = &self.shared.keys.header;
+        let mut lookups = Lookups::<S, B>::new(self.inner.clone(), (uri, headers), header, known);
+        let reconcile = self.shared.reconcile();
+        let within = self.total.saturating_add(reconcile.waits()).min(StoredIdempotencyLayer::MAX);
+        let verdict = lead.hold(timeout(within, reconcile.reconcile(&doubt, &mut lookups))).await?;
+        let verdict = verdict.unwrap_or(Verdict::Undecided(Undecided::LookupFailed));
         tracing::info!(?verdict, "looked up what became of a call");
-        verdict
+        Ok(match verdict {
+            Verdict::Found(found) => match self.adopt(lead, found).await {
+                Ok(response) => Looked::Adopted(Box::new(response)),
+                Err(_taken) => Looked::Undecided(Undecided::Taken),
+            },
+            Verdict::Absent => Looked::Absent,
+            Verdict::Harmless => Looked::Harmless,
+            Verdict::Undecided(why) => Looked::Undecided(why),
+        })
+    }
+
+    /// Answers with what a look-up found, unless it belongs to another operation by now.
+    async fn adopt<RB: Body>(&mut self, lead: &mut Lead, found: Found) -> Result<Response<AnswerBody<RB>>, StoreError> {
+        // NOTE: its body is not kept even if replay is on: given again, it would pass for the server's own.
+        let answer = Answer { session_id: found.session_id, ..Answer::new(found.status) };
+        let settlement = if found.inferred { Settlement::Adopted(answer) } else { Settlement::Done(answer) };
+        let turn = lead.adopt(settlement).await?;
+        let json = header::HeaderValue::from_static("application/json");
+        let headers = header::HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+        let left = Left { status: found.status, headers, data: found.body, provenance: Provenance::Adopted };
+        let response = given_again(&left);
+        if let Some(turn) = turn {
+            turn.leave(left);
+        }
+        Ok(response)
+    }
+}
+
+/// What the caller gets of a call that was sent and is somebody else's by now: the last real result, if there was one.
+fn given_up<RB: Body, E>(
+    error: StoreError,
+    last: Option<Result<Response<AnswerBody<RB>>, E>>,
+) -> Result<Response<AnswerBody<RB>>, Error<E>> {
+    match last {
+        Some(result) => result.map_err(Error::Inner),
+        None => Err(Error::Layer(Refused::LeadLost { error })),
     }
 }
 
