@@ -127,7 +127,12 @@ struct Queue {
 }
 
 /// Lets tasks through a queue, in virtual time.
-fn drain<F>(count: usize, order: &Order, task: impl Fn(usize) -> F, ticker: Option<Arc<Semaphore>>) -> Result<Queue, Failure>
+fn drain<F>(
+    count: usize,
+    order: &Order,
+    task: impl Fn(usize) -> F,
+    ticker: Option<Arc<Semaphore>>,
+) -> Result<Queue, Failure>
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -273,9 +278,8 @@ fn rivals() -> Result<[Subject; 3], Failure> {
     ])
 }
 
-const NAMES: [&str; 16] = [
-    "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16",
-];
+const NAMES: [&str; 16] =
+    ["s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16"];
 
 fn scopes(runtime: &Runtime) -> Result<Curve, Failure> {
     let mut points = Vec::new();

@@ -83,7 +83,9 @@ impl Report {
 
     fn print_rows(&self) {
         let (Some(bare), Some(ours)) = (self.row(BARE), self.row(STACK)) else { return };
-        println!("| subject | ns | over bare | × bare | × ours | allocations | bytes | instructions | two threads | future |");
+        println!(
+            "| subject | ns | over bare | × bare | × ours | allocations | bytes | instructions | two threads | future |"
+        );
         println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
         for row in &self.rows {
             println!(
@@ -105,7 +107,9 @@ impl Report {
 
     fn print_targets(&self) {
         let Some(bare) = self.row(BARE) else { return };
-        println!("| target | reference | time × reference | at most | instructions × reference | allocations | at most |");
+        println!(
+            "| target | reference | time × reference | at most | instructions × reference | allocations | at most |"
+        );
         println!("|---|---|--:|--:|--:|--:|--:|");
         for (name, reference, most, allocations) in TARGETS {
             let (Some(row), Some(reference)) = (self.row(name), self.row(reference)) else { continue };
@@ -119,7 +123,11 @@ impl Report {
             );
         }
         if let Some(row) = self.row(RETRY_ONCE) {
-            println!("| {RETRY_ONCE} | {BARE} | {:.0} ns over | 10 ns | | {:.1} | 0 |", over(row, bare), row.allocations);
+            println!(
+                "| {RETRY_ONCE} | {BARE} | {:.0} ns over | 10 ns | | {:.1} | 0 |",
+                over(row, bare),
+                row.allocations
+            );
         }
         if let (Some(ours), Some(bare)) = (self.row(STACK).and_then(|row| row.scaling), bare.scaling) {
             println!("| {STACK}, two threads | {BARE} | {:.2} of its scaling | at least 0.95 | | | |", ours / bare);
@@ -129,7 +137,9 @@ impl Report {
 
     fn print_wire(&self) {
         let Some(bare) = self.wire.first() else { return };
-        println!("| 64 at once | client CPU, ns | over bare | × bare | allocations over bare | bytes over bare | future |");
+        println!(
+            "| 64 at once | client CPU, ns | over bare | × bare | allocations over bare | bytes over bare | future |"
+        );
         println!("|---|--:|--:|--:|--:|--:|--:|");
         for row in &self.wire {
             println!(

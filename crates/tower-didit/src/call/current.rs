@@ -44,6 +44,7 @@ impl Call {
 thread_local! {
     static CURRENT: RefCell<Option<Box<Call>>> = const { RefCell::new(None) };
     // States of calls that ended here.
+    #[expect(clippy::vec_box, reason = "the boxes are handed out as they are")]
     static SPARE: RefCell<Vec<Box<Call>>> = const { RefCell::new(Vec::new()) };
 }
 

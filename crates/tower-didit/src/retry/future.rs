@@ -341,8 +341,8 @@ where
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;
-                    let outweighs = |last: &Box<Last<_, _>>| weight(seen.outcome) >= weight(last.outcome);
-                    let is_news = this.last.as_ref().is_none_or(outweighs);
+                    let outweighs = |last: &Last<_, _>| weight(seen.outcome) >= weight(last.outcome);
+                    let is_news = this.last.as_deref().is_none_or(outweighs);
                     if is_news {
                         *this.last = Some(Box::new(Last::new(seen.outcome, result)));
                     }
