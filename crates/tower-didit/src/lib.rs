@@ -121,6 +121,7 @@
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `serde` | reads and writes [snapshots](pacing::PacingSnapshot) of the quota | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
@@ -144,8 +145,10 @@ mod ids;
 pub mod outcome;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
+#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+mod sync;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;

@@ -32,12 +32,12 @@ use tokio::time::Instant;
 use super::{
     listeners::{Listeners, StateChange},
     policy::TripPolicy,
-    sync::{AtomicU64, Mutex, Ordering},
     window::{Totals, Window},
 };
 use crate::{
     outcome::{NotSent, Outcome, Refusal},
     random::Randomness,
+    sync::{AtomicU64, Mutex, Ordering},
 };
 
 /// The longest open time that a server can ask for with `Retry-After`; more is cut to this.

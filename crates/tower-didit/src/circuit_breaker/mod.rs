@@ -59,7 +59,6 @@ mod policy;
 #[cfg(test)]
 #[cfg(not(interleavings))]
 mod reference;
-mod sync;
 mod window;
 
 use std::{
