@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, interval},
 };
 use tower::{Layer, Service};
-use tower_didit::{circuit_breaker::CircuitBreakerLayer, pacing::PacingLayer};
+use tower_didit::pacing::PacingLayer;
 
 use crate::{
     Failure,
@@ -60,7 +60,7 @@ pub(crate) fn curves() -> Result<Vec<Curve>, Failure> {
     curves.push(scopes(&runtime)?);
     curves.push(headers(&runtime)?);
     curves.push(bodies(&runtime)?);
-    curves.push(idle()?);
+    curves.extend(keys(&runtime)?);
     Ok(curves)
 }
 
@@ -318,13 +318,43 @@ fn bodies(runtime: &Runtime) -> Result<Curve, Failure> {
     Ok(Curve { title: "Body of a call", of: "bytes in memory", what: "over bare, ns", series })
 }
 
-// ===== What stays behind =====
+// ===== Keys =====
 
-/// What one more key holds when nothing is under way.
-fn idle() -> Result<Curve, Failure> {
-    let counts = [1_000, 10_000, 100_000];
-    let mut governors = Vec::new();
+/// A call under one of many credentials.
+fn keyed(key: usize) -> Request<Body> {
+    let mut request = create_session();
+    if let Ok(value) = HeaderValue::try_from(format!("key-{key:08}")) {
+        request.headers_mut().insert(HeaderName::from_static("x-api-key"), value);
+    }
+    request
+}
+
+/// What a call costs and what stays behind of it, with this many credentials.
+fn keys(runtime: &Runtime) -> Result<[Curve; 2], Failure> {
+    let counts = [1, 100, 1_000, 10_000, 100_000];
+    let (mut times, mut bytes, mut governors) = (Vec::new(), Vec::new(), Vec::new());
     for count in counts {
+        // A window that does not end meanwhile, so that no key is idle long enough to be forgotten.
+        let scope = Scope::endpoints("growth", u32::MAX, [ROUTE])?.with_window(Duration::from_secs(600))?;
+        let layer = PacingLayer::builder().limits(Limits::none().with(scope)?).max_keys(usize::MAX).build()?;
+        let mut service = layer.layer(Echo);
+        let mut call = |key| runtime.block_on(service.call(keyed(key)));
+        let held = measure(|| {
+            for key in 0..count {
+                let _ = black_box(call(key));
+            }
+        });
+        bytes.push((count, held.bytes_current as f64 / count as f64));
+        // Each key in turn, so that none is at hand.
+        let subject = &mut Subject::new(subjects::PACING, service);
+        let mut rounds = Vec::new();
+        for round in 0..101 {
+            let load = (0..100).map(|number| keyed((round * 100 + number) * 7_919 % count)).collect();
+            let mut taken = Ok(Duration::ZERO);
+            opt_out(|| taken = subject.run(runtime, load));
+            rounds.push(taken?.as_nanos() as f64 / 100.0);
+        }
+        times.push((count, median(rounds.into_iter())));
         let keyed = RateLimiter::keyed(Quota::per_second(NonZeroU32::MIN));
         let held = measure(|| {
             for key in 0..count {
@@ -333,29 +363,21 @@ fn idle() -> Result<Curve, Failure> {
         });
         governors.push((count, held.bytes_current as f64 / count as f64));
     }
-    // Without a key of its own, each account has its own layers.
-    let mut ours = Vec::new();
-    for count in [100, 1_000] {
-        let mut kept = Vec::with_capacity(count);
-        let mut built = Ok(());
-        let held = measure(|| {
-            for _ in 0..count {
-                match narrow(RATE) {
-                    Ok(pacing) => kept.push((pacing, CircuitBreakerLayer::didit())),
-                    Err(error) => built = Err(error),
-                }
-            }
-        });
-        built?;
-        ours.push((count, held.bytes_current as f64 / count as f64));
-    }
-    Ok(Curve {
-        title: "Memory of an idle key",
-        of: "keys",
-        what: "heap bytes per key",
-        series: vec![
-            Series { name: "governor, keyed", points: governors },
-            Series { name: "tower-didit, a limiter and all circuits of its own", points: ours },
-        ],
-    })
+    Ok([
+        Curve {
+            title: "Calls under many keys",
+            of: "keys",
+            what: "ns per call",
+            series: vec![Series { name: subjects::PACING, points: times }],
+        },
+        Curve {
+            title: "Memory of a key",
+            of: "keys",
+            what: "heap bytes per key, after one call of each",
+            series: vec![
+                Series { name: subjects::PACING, points: bytes },
+                Series { name: "governor, keyed", points: governors },
+            ],
+        },
+    ])
 }

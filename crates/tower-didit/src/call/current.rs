@@ -86,7 +86,7 @@ pub(crate) fn deadline() -> Option<Instant> {
 ///
 /// It is the time at which the first of them asked, so it is never ahead of the clock, and never older than what the task
 /// has been doing without a pause. What a *response* means is measured by a clock read after it came.
-#[cfg(any(feature = "attempt-timeout", feature = "circuit-breaker", feature = "deadline"))]
+#[cfg(any(feature = "attempt-timeout", feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 pub(crate) fn now() -> Instant {
     with(|call| *call.now.get_or_insert_with(Instant::now)).unwrap_or_else(Instant::now)
 }
