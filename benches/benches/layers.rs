@@ -2,7 +2,10 @@
 //!
 //! `cargo bench -p benches`. Compare rows of one run; times of two runs say little on a shared machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use benches::{Instant, Reading, create_session, create_session_in_pieces};
 use bytes::Bytes;
@@ -10,8 +13,9 @@ use didit_api::Limits;
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use http::{Request, Response};
 use http_body_util::Empty;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::{runtime::Builder, sync::Semaphore, task::JoinSet};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_didit::{
     DiditLayer,
     attempt_timeout::AttemptTimeoutLayer,
@@ -22,6 +26,7 @@ use tower_didit::{
     idempotency::{IdempotencyLayer, store::MemoryStore},
     pacing::PacingLayer,
     retry::RetryLayer,
+    telemetry::TelemetryLayer,
 };
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
@@ -151,14 +156,14 @@ fn f_pacing_of_a_second_key(bencher: Bencher<'_, '_>) {
 }
 
 /// What one more permit costs while so many wait: it is given, its call is woken, sent and answered, and another joins the
-/// end of the queue. The window is shorter than the work of it, so that nobody waits for time to pass.
+/// end of the queue. Half of those who wait go out in one window, which is as short as can be.
 #[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
 fn f_pacing_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     const PERMITS: usize = 10_000;
 
     let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
     let builder = PacingLayer::builder().epsilon(Duration::ZERO).transit(Duration::ZERO);
-    let Some(layer) = writes(500).and_then(|limits| builder.limits(limits).build().ok()) else { return };
+    let Some(layer) = writes(waiting / 2).and_then(|limits| builder.limits(limits).build().ok()) else { return };
     let service = layer.layer(Instant);
     let mut calls = JoinSet::new();
     runtime.block_on(async {
@@ -176,7 +181,7 @@ fn f_pacing_permits(bencher: Bencher<'_, '_>, waiting: usize) {
 }
 
 /// The reference: a first-in-first-out semaphore that gets as many permits at a time.
-#[divan::bench(args = [1_000, 100_000], sample_count = 20, sample_size = 1)]
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
 fn f_semaphore_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     const PERMITS: usize = 10_000;
 
@@ -196,8 +201,8 @@ fn f_semaphore_permits(bencher: Bencher<'_, '_>, waiting: usize) {
     bencher.counter(ItemsCount::new(PERMITS)).bench_local(|| {
         runtime.block_on(async {
             for place in 0..PERMITS {
-                if place % 500 == 0 {
-                    turns.add_permits(500);
+                if place % (waiting / 2) == 0 {
+                    turns.add_permits(waiting / 2);
                 }
                 calls.join_next().await;
                 calls.spawn(call(Arc::clone(&turns)));
@@ -223,7 +228,8 @@ fn f_pacing_refusals(bencher: Bencher<'_, '_>, waiting: usize) {
 }
 
 /// One scope of so many writes a millisecond.
-fn writes(limit: u32) -> Option<Limits> {
+fn writes(limit: usize) -> Option<Limits> {
+    let limit = u32::try_from(limit).ok()?;
     let scope = didit_api::Scope::methods("generic-write", limit, ["POST"]).ok()?;
     Limits::none().with(scope.with_window(Duration::from_millis(1)).ok()?).ok()
 }
@@ -238,13 +244,113 @@ fn h_attempt_timeout(bencher: Bencher<'_, '_>) {
     measure(bencher, AttemptTimeoutLayer::didit().layer(Instant));
 }
 
-#[divan::bench]
-fn i_stack(bencher: Bencher<'_, '_>) {
+fn stack() -> Option<DiditLayer> {
     let built = DiditLayer::builder()
         .api_key("0123456789abcdef")
         .pacing(|pacing| pacing.limits(wide()).epsilon(Duration::ZERO).transit(Duration::ZERO))
         .build();
-    if let Ok(layer) = built {
+    built.ok()
+}
+
+/// Nobody listens: no subscriber, no recorder.
+#[divan::bench]
+fn i_stack(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
         measure(bencher, layer.layer(Instant));
+    }
+}
+
+/// The same layers without those of telemetry.
+#[divan::bench]
+fn i_stack_by_hand(bencher: Bencher<'_, '_>) {
+    let breaker = CircuitBreakerLayer::didit();
+    let layers = ServiceBuilder::new()
+        .layer(CorrelationLayer::new().attempts_traced(true))
+        .layer(IdempotencyLayer::new())
+        .layer(DeadlineLayer::default())
+        .layer(RetryLayer::didit())
+        .layer(breaker.peek())
+        .layer(pacing())
+        .layer(breaker)
+        .layer(AttemptTimeoutLayer::didit());
+    measure(bencher, layers.service(Instant));
+}
+
+/// The same with those of telemetry, and nobody listens.
+#[divan::bench]
+fn i_stack_by_hand_with_telemetry(bencher: Bencher<'_, '_>) {
+    let (breaker, telemetry) = (CircuitBreakerLayer::didit(), TelemetryLayer::didit());
+    let layers = ServiceBuilder::new()
+        .layer(CorrelationLayer::new().attempts_traced(true))
+        .layer(telemetry.clone())
+        .layer(IdempotencyLayer::new())
+        .layer(DeadlineLayer::default())
+        .layer(RetryLayer::didit())
+        .layer(breaker.peek())
+        .layer(pacing())
+        .layer(breaker)
+        .layer(telemetry.attempts())
+        .layer(AttemptTimeoutLayer::didit());
+    measure(bencher, layers.service(Instant));
+}
+
+/// Both layers of telemetry alone: `traceparent`, and nobody listens.
+#[divan::bench]
+fn j_telemetry(bencher: Bencher<'_, '_>) {
+    let telemetry = TelemetryLayer::didit();
+    measure(bencher, telemetry.layer(telemetry.attempts().layer(Instant)));
+}
+
+/// A header made at the same place: what `traceparent` is measured beside.
+#[divan::bench]
+fn j_set_header(bencher: Bencher<'_, '_>) {
+    let header = |mut request: Request<benches::Body>| {
+        let value = Bytes::from_owner(*b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        if let Ok(value) = http::HeaderValue::from_maybe_shared(value) {
+            request.headers_mut().insert(http::HeaderName::from_static("traceparent"), value);
+        }
+        request
+    };
+    measure(bencher, ServiceBuilder::new().map_request(header).service(Instant));
+}
+
+/// Both layers of telemetry alone, counting for Prometheus.
+#[divan::bench]
+fn j_telemetry_prometheus(bencher: Bencher<'_, '_>) {
+    let telemetry = TelemetryLayer::didit();
+    let _recorder = metrics::set_default_local_recorder(prometheus());
+    measure(bencher, telemetry.layer(telemetry.attempts().layer(Instant)));
+}
+
+/// A recorder of the process, as an application installs one; made once, because the guard borrows it.
+fn prometheus() -> &'static PrometheusRecorder {
+    static RECORDER: OnceLock<PrometheusRecorder> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().build_recorder())
+}
+
+#[divan::bench]
+fn k_stack_prometheus(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
+        let _recorder = metrics::set_default_local_recorder(prometheus());
+        measure(bencher, layer.layer(Instant));
+    }
+}
+
+// NOTE: rows with a subscriber come last, because what was enabled once stays so in the caches of the rows above.
+
+#[divan::bench]
+fn y_stack_registry(bencher: Bencher<'_, '_>) {
+    if let Some(layer) = stack() {
+        tracing::subscriber::with_default(tracing_subscriber::registry(), || measure(bencher, layer.layer(Instant)));
+    }
+}
+
+/// JSON lines, as the examples write them, into nothing.
+#[divan::bench]
+fn z_stack_json(bencher: Bencher<'_, '_>) {
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    let subscriber = lines.with_writer(std::io::sink).finish();
+    if let Some(layer) = stack() {
+        tracing::subscriber::with_default(subscriber, || measure(bencher, layer.layer(Instant)));
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `POST /verifications` `{"user": "…"}` | 201, where to send the user |
 //! | `GET /verifications/{session_id}` | 200, how far the user is |
+//! | `GET /metrics` | 200, what Prometheus scrapes |
 //!
 //! The id in `X-Correlation-ID` goes from the service's caller to Didit and back without being passed by hand: it
 //! stands in every log line, in every answer, and in every request that Didit gets.
@@ -39,12 +40,17 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_didit::{
-    DiditLayer, DiditService, body::ReplayBody, call::CallOptions, correlation::InboundCorrelationLayer,
+    DiditLayer, DiditService,
+    body::ReplayBody,
+    call::CallOptions,
+    correlation::InboundCorrelationLayer,
     error::ConfigError,
+    telemetry::{self, Gauges},
 };
 
 use self::problem::Problem;
@@ -66,6 +72,14 @@ type Didit = DiditService<Client<HttpConnector, ReplayBody<Full<Bytes>>>>;
 struct App {
     didit: Didit,
     workflow_id: String,
+    metrics: Metrics,
+}
+
+/// What is measured, and what is read when somebody looks.
+#[derive(Clone)]
+struct Metrics {
+    rendered: PrometheusHandle,
+    gauges: Gauges,
 }
 
 /// The routes.
@@ -73,8 +87,9 @@ fn app(app: App) -> Router {
     Router::new()
         .route("/verifications", post(create))
         .route("/verifications/{session_id}", get(read))
-        // Outermost, so that every handler, log line and answer has the id.
+        // Outermost of these, so that every handler, log line and answer has the id.
         .layer(InboundCorrelationLayer::new())
+        .route("/metrics", get(scrape))
         .with_state(app)
 }
 
@@ -120,6 +135,11 @@ async fn read(State(app): State<App>, Path(session_id): Path<String>) -> Result<
     Ok(Json(Verification { session_id: decision.session_id, status: decision.status, url: None }))
 }
 
+async fn scrape(State(app): State<App>) -> String {
+    app.metrics.gauges.record();
+    app.metrics.rendered.render()
+}
+
 /// Makes one call to Didit.
 async fn call<T: DeserializeOwned>(didit: &Didit, mut request: Request<Full<Bytes>>) -> Result<T, Problem> {
     request.extensions_mut().insert(CallOptions::new().deadline(PATIENCE));
@@ -132,18 +152,22 @@ async fn call<T: DeserializeOwned>(didit: &Didit, mut request: Request<Full<Byte
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// The stack around a client. With a real key, and neither base URL nor limits given, it talks to Didit itself.
-fn connect(base_url: &str, api_key: &str, limits: Limits) -> Result<Didit, ConfigError> {
+/// The stack around a client, and its gauges. With a real key, and neither base URL nor limits given, it talks to Didit
+/// itself.
+fn connect(base_url: &str, api_key: &str, limits: Limits) -> Result<(Didit, Gauges), ConfigError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    Ok(DiditLayer::builder().base_url(base_url).api_key(api_key).limits(limits).build()?.layer(client))
+    let layer = DiditLayer::builder().base_url(base_url).api_key(api_key).limits(limits).build()?;
+    Ok((layer.layer(client), layer.gauges()))
 }
 
 // ===== the demonstration =====
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // JSON lines with the span that they were written in, and with it the correlation id.
-    tracing_subscriber::fmt().json().with_span_list(false).with_writer(std::io::stderr).init();
+    // JSON lines with the spans that they were written in, and with them the correlation id; what stands in a line is
+    // described in the documentation of `tower_didit::telemetry`.
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    lines.with_writer(std::io::stderr).init();
     let result = match std::env::args().nth(1).as_deref() {
         None => run(false).await,
         Some("--serve") => run(true).await,
@@ -160,8 +184,12 @@ async fn main() -> ExitCode {
 
 async fn run(keep_running: bool) -> Result<(), Box<dyn Error>> {
     let loopback = (Ipv4Addr::LOCALHOST, 0);
-    // A local Didit whose first answer is a 503, so that there is a repetition to see.
-    let hiccup = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::First(1));
+    // Before the first call, so that nothing goes uncounted.
+    let durations = Matcher::Suffix("_duration_seconds".to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(durations, telemetry::names::DURATION_BUCKETS)?;
+    let rendered = recorder.install_recorder()?;
+    // A local Didit whose first two answers are a 503, so that there are repetitions to see.
+    let hiccup = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::First(2));
     let sandbox = Sandbox::builder().faults(Faults::none().with(hiccup)).build()?;
     let local = didit_sandbox::serve(TcpListener::bind(loopback).await?, sandbox.clone())?;
 
@@ -170,10 +198,11 @@ async fn run(keep_running: bool) -> Result<(), Box<dyn Error>> {
         true => Limits::didit(),
         false => Limits::didit().with(Scope::methods("generic-get", 2, ["GET"])?)?,
     };
-    let didit = connect(&format!("http://{}", local.local_addr()), DEFAULT_API_KEY, limits)?;
+    let (didit, gauges) = connect(&format!("http://{}", local.local_addr()), DEFAULT_API_KEY, limits)?;
     let listener = TcpListener::bind(loopback).await?;
     let service = format!("http://{}", listener.local_addr()?);
-    let router = app(App { didit, workflow_id: DEFAULT_WORKFLOW_ID.to_owned() });
+    let metrics = Metrics { rendered, gauges };
+    let router = app(App { didit, workflow_id: DEFAULT_WORKFLOW_ID.to_owned(), metrics });
 
     if keep_running {
         println!(
@@ -181,6 +210,7 @@ async fn run(keep_running: bool) -> Result<(), Box<dyn Error>> {
              curl -i {service}/verifications -H 'content-type: application/json' -H 'x-correlation-id: order-7' \
              -d '{{\"user\":\"user-7\"}}'\n\
              curl -i {service}/verifications/SESSION_ID\n\
+             curl {service}/metrics\n\
              curl {}/_sandbox/journal",
             format_args!("http://{}", local.local_addr()),
         );
@@ -221,6 +251,14 @@ async fn demonstrate(service: &str, sandbox: &Sandbox) -> Result<(), Box<dyn Err
     for entry in sandbox.journal().iter().filter(|entry| entry.correlation_id.as_deref() == Some(id)) {
         let status = entry.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         println!("  {:5} {:18}{status}", entry.method, entry.route);
+    }
+
+    println!("\nwhat Prometheus sees of its calls:");
+    let scrape = Request::get(format!("{service}/metrics")).body(Full::<Bytes>::default())?;
+    let scraped = Client::builder(TokioExecutor::new()).build_http().request(scrape).await?;
+    let scraped = String::from_utf8(scraped.into_body().collect().await?.to_bytes().into())?;
+    for line in scraped.lines().filter(|line| line.starts_with(telemetry::names::CALLS.name)) {
+        println!("  {line}");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ fn demonstration(name: &str) -> Said {
     assert!(!said.stderr.is_empty());
     for line in said.stderr.lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert_eq!(line["span"]["correlation_id"], "order-7", "{line}");
+        assert_eq!(line["spans"][0]["correlation_id"], "order-7", "{line}");
     }
     // The link is the user's alone.
     assert!(!said.stderr.contains("verify.didit.me"), "{}", said.stderr);
@@ -26,7 +26,40 @@ fn demonstration(name: &str) -> Said {
 /// The lines of what Didit saw under the id that came in.
 fn seen(said: &Said) -> Vec<Vec<&str>> {
     let (_, seen) = said.stdout.split_once("\nwhat Didit saw of order-7:\n").unwrap();
-    seen.lines().map(|line| line.split_whitespace().collect()).collect()
+    seen.lines().take_while(|line| !line.is_empty()).map(|line| line.split_whitespace().collect()).collect()
+}
+
+/// One search for the id in the log gives the whole story of the session's creation, in order, attempts included.
+fn assert_creation_in_order(said: &Said) {
+    let lines: Vec<Value> = said
+        .stderr
+        .lines()
+        .filter(|line| line.contains("order-7"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let created = lines.iter().position(|line| line["message"] == "session created").unwrap();
+    let call = &lines[created - 1]["spans"];
+    let call = call.as_array().unwrap().iter().find(|span| span["name"] == "call").unwrap();
+    assert_eq!((&call["url.template"], &call["http.response.status_code"]), (&"/v3/session/".into(), &201.into()));
+    let story: Vec<_> = lines[..=created]
+        .iter()
+        .filter(|line| line["target"].as_str().unwrap().starts_with("tower_didit") || line["session_id"].is_string())
+        // A service of gRPC was itself called through layers of its own.
+        .filter(|line| line["spans"].as_array().unwrap().iter().any(|span| span["name"] == "request"))
+        .map(|line| (line["message"].as_str().unwrap(), line["http.response.status_code"].as_u64()))
+        .collect();
+    assert_eq!(
+        story,
+        [
+            ("attempt ended", Some(503)),
+            ("attempt failed, repeating", None),
+            ("attempt ended", Some(503)),
+            ("attempt failed, repeating", None),
+            ("attempt ended", Some(201)),
+            ("call ended", Some(201)),
+            ("session created", None),
+        ]
+    );
 }
 
 #[test]
@@ -36,11 +69,13 @@ fn the_axum_service_takes_the_id_from_its_caller_to_didit_and_back() {
         seen(&said),
         [
             ["POST", "session-create", "503"],
+            ["POST", "session-create", "503"],
             ["POST", "session-create", "201"],
             ["GET", "session-decision", "200"],
             ["GET", "session-decision", "404"],
         ]
     );
+    assert_creation_in_order(&said);
     assert!(said.stdout.contains("201 Created, correlation id order-7"), "{}", said.stdout);
     assert!(said.stdout.contains("404 Not Found, correlation id order-7"), "{}", said.stdout);
 }
@@ -60,9 +95,31 @@ fn the_tonic_service_takes_the_id_along_and_its_client_repeats_what_was_refused(
     let said = demonstration("tonic_service");
     assert_eq!(
         seen(&said),
-        [["POST", "session-create", "201"], ["GET", "session-decision", "200"], ["GET", "session-decision", "404"]]
+        [
+            ["POST", "session-create", "503"],
+            ["POST", "session-create", "503"],
+            ["POST", "session-create", "201"],
+            ["GET", "session-decision", "200"],
+            ["GET", "session-decision", "404"],
+        ]
     );
+    assert_creation_in_order(&said);
     assert!(said.stdout.contains("Start: ok, correlation id order-7, attempts: 2"), "{}", said.stdout);
     assert!(said.stdout.contains("Read: ok, correlation id order-7, attempts: 1"), "{}", said.stdout);
     assert!(said.stdout.contains("Read: NotFound"), "{}", said.stdout);
+}
+
+#[test]
+fn the_axum_service_shows_prometheus_its_calls() {
+    let said = demonstration("axum_service");
+    let (_, metrics) = said.stdout.split_once("\nwhat Prometheus sees of its calls:\n").unwrap();
+    let count = |route: &str, outcome: &str| {
+        let line = metrics.lines().find(|line| line.contains(route) && line.contains(outcome)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(count("/v3/session/\"", "answered"), 1);
+    assert_eq!(count("/v3/session/{id}/decision/", "status_class=\"2xx\""), 1);
+    assert_eq!(count("/v3/session/{id}/decision/", "status_class=\"4xx\""), 1);
+    // The one that the quota had no room for.
+    assert_eq!(count("/v3/session/{id}/decision/", "held_back"), 1);
 }

@@ -22,7 +22,8 @@ mod server;
 
 use std::{error::Error, net::Ipv4Addr};
 
-use didit_sandbox::{DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Sandbox};
+use didit_sandbox::{DEFAULT_API_KEY, DEFAULT_WORKFLOW_ID, Fault, Faults, Rule, Sandbox, When};
+use http::StatusCode;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tonic::{
@@ -43,10 +44,14 @@ use self::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().json().with_span_list(false).with_writer(std::io::stderr).init();
+    // What stands in a line is described in the documentation of `tower_didit::telemetry`.
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    lines.with_writer(std::io::stderr).init();
     let loopback = (Ipv4Addr::LOCALHOST, 0);
 
-    let sandbox = Sandbox::builder().build()?;
+    // A local Didit whose first two answers are a 503, so that there are repetitions to see.
+    let hiccup = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::First(2));
+    let sandbox = Sandbox::builder().faults(Faults::none().with(hiccup)).build()?;
     let local = didit_sandbox::serve(TcpListener::bind(loopback).await?, sandbox.clone())?;
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
     let base_url = format!("http://{}", local.local_addr());

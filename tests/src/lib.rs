@@ -1,6 +1,7 @@
-//! What the tests of the workspace share: a probe for readiness, requests to the local Didit, and a server that counts
-//! its connections.
+//! What the tests of the workspace share: a probe for readiness, requests to the local Didit, a server that counts its
+//! connections, and a log in memory.
 
+mod json_log;
 mod named;
 mod probe;
 mod requests;
@@ -8,6 +9,7 @@ mod upload;
 mod upstream;
 
 pub use self::{
+    json_log::JsonLog,
     named::{File, SECOND, Still, approve_all, creation, json, of, settle_down, stored, with},
     probe::{Answer, ReadinessProbe},
     requests::{Body, create_session, get, limits, sandbox, to},

@@ -46,10 +46,7 @@ async fn fill(service: &Pacing<ReadinessProbe>, count: usize) {
 }
 
 fn refusal<T, E>(result: Result<T, tower_didit::pacing::Error<E>>) -> Refused {
-    match result {
-        Err(tower_didit::pacing::Error::Layer(refused)) => refused,
-        _ => panic!("not refused"),
-    }
+    result.err().and_then(|error| error.as_layer().cloned()).unwrap()
 }
 
 /// Notes which call is made, and answers it.
@@ -107,7 +104,7 @@ async fn a_hundred_thousand_who_wait_are_served_in_order_and_a_fifth_that_goes_a
 async fn a_waiting_call_takes_no_more_than_400_bytes_beyond_its_request() {
     let service = pacing(1).build().unwrap().layer(Noting::default());
     let future = service.clone().oneshot(numbered(0));
-    let own = std::mem::size_of_val(&service.clone().call(numbered(0)));
+    let own = size_of_val(&service.clone().call(numbered(0)));
     let (request, client) = (size_of::<Request<u32>>(), size_of::<Noting>());
     drop(future);
     let in_ledger = allocation_counter::measure(|| {

@@ -17,15 +17,16 @@ use tower_didit::{
     idempotency::{IdempotencyLayer, store::MemoryStore},
     pacing::PacingLayer,
     retry::RetryLayer,
+    telemetry::{SessionIdLayer, TelemetryLayer},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Drives a layer over the probe: two calls in a row on one service, then two at once on clones.
-async fn passes<L>(layer: L)
+async fn passes<L, RB>(layer: L)
 where
     L: Layer<ReadinessProbe>,
-    L::Service: Service<http::Request<Body>, Response = http::Response<Body>, Error: std::fmt::Debug> + Clone,
+    L::Service: Service<http::Request<Body>, Response = http::Response<RB>, Error: std::fmt::Debug> + Clone,
 {
     let probe = ReadinessProbe::new([]);
     let mut service = layer.layer(probe.clone());
@@ -48,6 +49,9 @@ async fn every_layer_calls_only_what_is_ready() {
     let breaker = CircuitBreakerLayer::didit();
     passes(CorrelationLayer::new()).await;
     passes(InboundCorrelationLayer::new()).await;
+    passes(TelemetryLayer::didit()).await;
+    passes(TelemetryLayer::didit().attempts()).await;
+    passes(SessionIdLayer::didit()).await;
     passes(IdempotencyLayer::new()).await;
     passes(DeadlineLayer::default()).await;
     passes(RetryLayer::didit()).await;

@@ -42,14 +42,16 @@
 //!
 //! ```text
 //! correlation            opens the call: everything below logs under its id
-//!   idempotency          names the call once: all attempts share the key
-//!     deadline           bounds everything below, waiting included
-//!       retry            repeats what is under it
-//!         breaker, peek    an open circuit refuses before the call queues
-//!           pacing           every attempt takes a slot of each scope that counts it
-//!             breaker, ticket  admission is decided at dispatch, after the queue
-//!               attempt timeout  wire time only
-//!                 the client
+//!   telemetry, calls       tells what came of it, and what its time went into
+//!     idempotency          names the call once: all attempts share the key
+//!       deadline           bounds everything below, waiting included
+//!         retry            repeats what is under it
+//!           breaker, peek    an open circuit refuses before the call queues
+//!             pacing           every attempt takes a slot of each scope that counts it
+//!               breaker, ticket  admission is decided at dispatch, after the queue
+//!                 telemetry, attempts  below every wait: a span and a traceparent each
+//!                   attempt timeout      wire time only
+//!                     the client
 //! ```
 //!
 //! Each layer also stands alone around any HTTP service, and [`tower::ServiceBuilder`] composes them; the outermost is
@@ -67,21 +69,24 @@
 //! use tower_didit::{
 //!     attempt_timeout::AttemptTimeoutLayer, circuit_breaker::CircuitBreakerLayer, correlation::CorrelationLayer,
 //!     deadline::DeadlineLayer, idempotency::IdempotencyLayer, pacing::PacingLayer, retry::RetryLayer,
+//!     telemetry::TelemetryLayer,
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let https = hyper_rustls::HttpsConnectorBuilder::new().with_webpki_roots().https_only().enable_http1().build();
 //! # let client = Client::builder(TokioExecutor::new()).build(https);
-//! let breaker = CircuitBreakerLayer::didit();
+//! let (breaker, telemetry) = (CircuitBreakerLayer::didit(), TelemetryLayer::didit());
 //! let service = ServiceBuilder::new()
-//!     .layer(CorrelationLayer::new())
+//!     .layer(CorrelationLayer::new().attempts_traced(true))
+//!     .layer(telemetry.clone())
 //!     .layer(IdempotencyLayer::new())
 //!     .layer(DeadlineLayer::new(Duration::from_secs(120)))
 //!     .layer(RetryLayer::didit())
 //!     .layer(breaker.peek())
 //!     .layer(PacingLayer::didit())
 //!     .layer(breaker)
+//!     .layer(telemetry.attempts())
 //!     .layer(AttemptTimeoutLayer::didit())
 //!     .service(client);
 //! # let request = Request::post("https://verification.didit.me/v3/aml/").body(Full::<Bytes>::default())?;
@@ -109,16 +114,18 @@
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper`, `h2` and `idempotency-redb` | |
+//! | `full` | `stack`, `hyper`, `h2`, `idempotency-redb` and `telemetry` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
-//! | `correlation` | [`correlation`]: one id for a journey, in and out | |
+//! | `correlation` | [`correlation`]: one id and one trace for a journey, in and out | |
 //! | `deadline` | [`deadline`]: one time for the whole call | |
 //! | `idempotency` | [`idempotency`]: one key for all attempts, and stores that let each operation happen once | |
 //! | `idempotency-redb` | [`RedbStore`](idempotency::store::RedbStore): a store that outlives the process | |
 //! | `pacing` | [`pacing`]: no more requests than the quota has room for | |
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
+//! | `telemetry` | [`telemetry`]: spans of attempts, and metrics through the [`metrics`] facade | |
+//! | `opentelemetry` | the ids of traces are those of OpenTelemetry's layer, where it keeps any; includes `correlation` and `telemetry` | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
 //! | `serde` | reads and writes [snapshots](pacing::PacingSnapshot) of the quota | |
@@ -142,6 +149,8 @@ pub mod error;
 mod expiring;
 #[cfg(any(feature = "correlation", feature = "idempotency"))]
 mod ids;
+#[cfg(any(feature = "idempotency", feature = "telemetry"))]
+mod in_memory;
 pub mod outcome;
 pub mod quota;
 mod random;
@@ -149,6 +158,8 @@ mod random;
 mod refusable;
 #[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
 mod sync;
+#[cfg(any(feature = "correlation", feature = "telemetry"))]
+mod trace;
 
 #[cfg(feature = "attempt-timeout")]
 pub mod attempt_timeout;
@@ -168,6 +179,8 @@ pub mod pacing;
 pub mod retry;
 #[cfg(feature = "stack")]
 pub mod stack;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService, StoredDiditService};

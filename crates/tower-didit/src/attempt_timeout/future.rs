@@ -1,12 +1,12 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
 
 use super::{Elapsed, Error};
-use crate::expiring::Expiring;
+use crate::{call::current, expiring::Expiring};
 
 pin_project! {
     /// The response of [`AttemptTimeout`](super::AttemptTimeout).
@@ -30,6 +30,10 @@ where
     type Output = Result<T, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx)
+        let result = ready!(self.project().inner.poll(cx));
+        if matches!(result, Err(Error::Layer(_))) {
+            current::cut_off("timeout");
+        }
+        Poll::Ready(result)
     }
 }

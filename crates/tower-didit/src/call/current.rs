@@ -16,8 +16,12 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+#[cfg(feature = "telemetry")]
+use super::phases::{Phase, Phases};
 use super::{CallOptions, CallReport};
 use crate::outcome::{NotSent, Outcome};
+#[cfg(any(feature = "correlation", feature = "telemetry"))]
+use crate::trace::TraceContext;
 
 /// The state of a running call.
 #[derive(Debug, Default)]
@@ -27,6 +31,18 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Whether a retry layer further out already repeats this call.
     pub(crate) retried: bool,
+    /// The trace that the call belongs to.
+    #[cfg(any(feature = "correlation", feature = "telemetry"))]
+    pub(crate) trace: Option<TraceContext>,
+    /// How many requests went to the client.
+    #[cfg(feature = "telemetry")]
+    pub(crate) sent: u32,
+    /// What the last attempt was cut off by, if it was.
+    #[cfg(feature = "telemetry")]
+    pub(crate) cut_off: Option<&'static str>,
+    /// What its time goes into, if anybody wants to know.
+    #[cfg(feature = "telemetry")]
+    phases: Option<Box<Phases>>,
     wants_report: bool,
     // When the layers that are running began to, once one of them has asked.
     now: Option<Instant>,
@@ -108,6 +124,52 @@ pub(crate) fn until<R>(at: Instant, run: impl FnOnce() -> R) -> R {
     run()
 }
 
+/// Notes by what a layer cut off what was under way.
+pub(crate) fn cut_off(_by: &'static str) {
+    #[cfg(feature = "telemetry")]
+    with(|call| call.cut_off = Some(_by));
+}
+
+/// Notes that the running call waits for its next attempt.
+pub(crate) fn backs_off() {
+    #[cfg(feature = "telemetry")]
+    enter(Phase::Backoff, None);
+}
+
+/// Notes that the wait is over.
+pub(crate) fn backed_off() {
+    #[cfg(feature = "telemetry")]
+    enter(Phase::Queue, None);
+}
+
+/// Notes what the running call does from now on. The clock is read only if somebody wants to know.
+#[cfg(feature = "telemetry")]
+pub(crate) fn enter(phase: Phase, now: Option<Instant>) {
+    with_phases(|phases| phases.enter(phase, now.unwrap_or_else(Instant::now)));
+}
+
+/// Reads or writes the phases of the running call, if somebody wants to know them.
+#[cfg(feature = "telemetry")]
+pub(crate) fn with_phases<R>(visit: impl FnOnce(&mut Phases) -> R) -> Option<R> {
+    with(|call| call.phases.as_deref_mut().map(visit)).flatten()
+}
+
+/// Lends phases to the running call while `run` runs, and takes them back even if `run` panics.
+#[cfg(feature = "telemetry")]
+pub(crate) fn lend_phases<R>(mine: &mut Option<Box<Phases>>, run: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a mut Option<Box<Phases>>);
+
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            with(|call| mem::swap(&mut call.phases, self.0));
+        }
+    }
+
+    with(|call| mem::swap(&mut call.phases, mine));
+    let _take_back = TakeBack(mine);
+    run()
+}
+
 /// Lends the state to the thread while `run` runs, and takes it back even if `run` panics.
 fn lend<R>(state: &mut Option<Box<Call>>, run: impl FnOnce() -> R) -> R {
     struct TakeBack<'a>(&'a mut Option<Box<Call>>);
@@ -161,10 +223,16 @@ impl<F> InCall<F> {
         Self { call, inner }
     }
 
-    /// Runs `start` as a call of its own, whatever call is running.
+    /// Runs `start` as a call of its own, on the journey of whatever call is running.
     #[cfg(feature = "idempotency")]
     pub(crate) fn apart(start: impl FnOnce() -> F) -> Self {
-        let mut call = Some(new_state());
+        let mut own = new_state();
+        with(|call| {
+            own.report.correlation_id.clone_from(&call.report.correlation_id);
+            #[cfg(any(feature = "correlation", feature = "telemetry"))]
+            own.trace.clone_from(&call.trace);
+        });
+        let mut call = Some(own);
         let inner = lend(&mut call, start);
         Self { call, inner }
     }

@@ -23,6 +23,8 @@
 pub(crate) mod current;
 mod id;
 mod options;
+#[cfg(feature = "telemetry")]
+pub(crate) mod phases;
 mod report;
 
 pub use self::{

@@ -8,12 +8,15 @@ use std::{
 use http::{HeaderName, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
-use tracing::Span;
+use tracing::{
+    Span,
+    field::{Empty, display},
+};
 
-use super::{CorrelationId, HEADER, context, valid};
+use super::{CorrelationId, HEADER, TraceContext, context, context::Journey, valid};
 use crate::{ids, random::Randomness};
 
-/// Takes the correlation id of incoming requests; see the [module](super).
+/// Takes the correlation id and the trace of incoming requests; see the [module](super).
 ///
 /// Works around any HTTP server that takes tower layers: axum's `Router::layer`, tonic's `Server::layer`.
 #[derive(Clone, Debug)]
@@ -68,6 +71,22 @@ pub struct InboundCorrelation<S> {
 
 impl<S> InboundCorrelation<S> {
     inner_accessors!();
+
+    /// The trace of a request: the one it brings, or a new one that is sampled if its beginning is recorded here.
+    fn trace_of<B>(&self, request: &Request<B>, span: &Span) -> TraceContext {
+        let random = &self.layer.random;
+        let brought = TraceContext::from_headers(request.headers());
+        if let Some(brought) = &brought {
+            brought.adopt(span);
+        }
+        let trace = TraceContext::of_span(span)
+            .or(brought)
+            .unwrap_or_else(|| TraceContext::root(random, !span.is_disabled()).child(random));
+        if !span.is_disabled() {
+            span.record("trace_id", display(trace.trace_id()));
+        }
+        trace
+    }
 }
 
 impl<S, B, RB> Service<Request<B>> for InboundCorrelation<S>
@@ -93,14 +112,21 @@ where
             otel.kind = "server",
             http.request.method = request.method().as_str(),
             correlation_id = id.as_str(),
+            trace_id = Empty,
+            session_id = Empty,
+            http.response.status_code = Empty,
         );
         if replaced {
-            tracing::warn!(parent: &span, "the incoming correlation id is not usable and was replaced");
+            #[cfg(feature = "telemetry")]
+            crate::telemetry::count_replaced_id();
+            // Entered, and not named as the parent: formatters list the spans around the current one.
+            span.in_scope(|| tracing::warn!("the incoming correlation id is not usable and was replaced"));
         }
+        let trace = self.trace_of(&request, &span);
         // Whoever reads the header further in sees what is logged.
         request.headers_mut().insert(self.layer.header.clone(), id.to_header());
         let entered = span.clone().entered();
-        let inner = context::enter(id.clone(), || self.inner.call(request));
+        let inner = context::enter(Journey { id: id.clone(), trace: Some(trace) }, || self.inner.call(request));
         drop(entered);
         InboundResponseFuture { inner, span, id, header: self.layer.header.clone() }
     }
@@ -129,6 +155,7 @@ where
         let _entered = this.span.enter();
         let result = ready!(this.inner.poll(cx));
         Poll::Ready(result.map(|mut response| {
+            this.span.record("http.response.status_code", response.status().as_u16());
             response.headers_mut().insert(this.header.clone(), this.id.to_header());
             response
         }))

@@ -13,12 +13,13 @@ pub struct CorrelationLayer {
     pub(super) header: HeaderName,
     pub(super) routes: Arc<Routes>,
     pub(super) random: Randomness,
+    pub(super) attempts_traced: bool,
 }
 
 impl CorrelationLayer {
-    /// Sends the id as [`HEADER`], and names spans after Didit's routes.
+    /// Sends the id as [`HEADER`] and the trace as `traceparent`, and names spans after Didit's routes.
     pub fn new() -> Self {
-        Self { header: HEADER, routes: Routes::didit(), random: Randomness::new() }
+        Self { header: HEADER, routes: Routes::didit(), random: Randomness::new(), attempts_traced: false }
     }
 
     /// Sends the id under another name.
@@ -32,6 +33,15 @@ impl CorrelationLayer {
     #[must_use]
     pub fn routes(mut self, routes: Arc<Routes>) -> Self {
         self.routes = routes;
+        self
+    }
+
+    /// Leaves `traceparent` to a layer below that sends a new one with each attempt, as
+    /// the attempt layer of `telemetry` does. The span of the call is then `internal`, because the spans
+    /// of the attempts are the `client`'s.
+    #[must_use]
+    pub fn attempts_traced(mut self, traced: bool) -> Self {
+        self.attempts_traced = traced;
         self
     }
 

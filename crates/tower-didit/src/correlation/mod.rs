@@ -12,6 +12,20 @@
 //! An id from outside is taken only if it is at most [`CorrelationId::MAX_LEN`] bytes of a small alphabet; anything else
 //! is replaced, so that nobody forges log lines through it.
 //!
+//! # Traces
+//!
+//! Beside the id goes the trace, as W3C Trace Context (level 2) carries it: [`InboundCorrelationLayer`] takes
+//! `traceparent` and `tracestate` in, or begins a trace; [`CorrelationLayer`] sends them out with a parent id of its own.
+//! The id is what people search for and may be anything; the trace id is what tracing systems join by. A header that is not
+//! valid counts as absent, `tracestate` is kept within 512 characters, and `baggage` is taken out of what is sent: it is
+//! this application's business. A trace that begins here has the *sampled* flag if the span of its beginning is recorded.
+//! With the feature `opentelemetry` the ids are those that OpenTelemetry's layer gives the spans.
+//!
+//! # Tasks
+//!
+//! A spawned task serves no journey unless it is taken along: [`spawn`] instead of `tokio::spawn`, or
+//! [`InCorrelation::in_correlation`] for any other way to hand a future on. Both carry id, trace and span.
+//!
 //! # Example
 //!
 //! ```
@@ -57,15 +71,18 @@ use std::{
 use didit_api::Routes;
 use http::{HeaderName, Request, Response};
 use tower::Service;
-use tracing::field::Empty;
+use tracing::{
+    Span,
+    field::{Empty, display},
+};
 
 pub use self::{
-    context::{current, scope},
+    context::{Carried, InCorrelation, current, current_trace, scope, spawn},
     future::ResponseFuture,
     inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture},
     layer::CorrelationLayer,
 };
-pub use crate::call::CorrelationId;
+pub use crate::{call::CorrelationId, trace::TraceContext};
 use crate::{
     call::{
         CallOptions,
@@ -73,6 +90,7 @@ use crate::{
     },
     ids,
     random::Randomness,
+    trace,
 };
 
 /// The header that carries the id unless a layer is told otherwise.
@@ -85,6 +103,7 @@ pub struct Correlation<S> {
     header: HeaderName,
     routes: Arc<Routes>,
     random: Randomness,
+    attempts_traced: bool,
 }
 
 // ===== impl Correlation =====
@@ -92,8 +111,8 @@ pub struct Correlation<S> {
 impl<S> Correlation<S> {
     /// Wraps a service.
     pub fn new(inner: S, layer: &CorrelationLayer) -> Self {
-        let CorrelationLayer { header, routes, random } = layer.clone();
-        Self { inner, header, routes, random }
+        let CorrelationLayer { header, routes, random, attempts_traced } = layer.clone();
+        Self { inner, header, routes, random, attempts_traced }
     }
 
     inner_accessors!();
@@ -111,19 +130,37 @@ impl<S> Correlation<S> {
     }
 
     /// The span of a logical call, named and filled as OpenTelemetry's HTTP client conventions say.
-    fn span<B>(&self, request: &Request<B>, id: &CorrelationId) -> tracing::Span {
+    fn span<B>(&self, request: &Request<B>, id: &CorrelationId) -> Span {
         // The macro looks at no argument unless somebody listens.
         tracing::info_span!(
             "call",
-            otel.kind = "client",
+            otel.kind = if self.attempts_traced { "internal" } else { "client" },
+            otel.status_code = Empty,
             http.request.method = request.method().as_str(),
             url.template = self
                 .routes
                 .find(request.method(), request.uri().path())
                 .map(|endpoint| self.routes.get(endpoint).path()),
+            server.address = request.uri().host(),
             correlation_id = id.as_str(),
+            trace_id = Empty,
+            session_id = Empty,
+            workflow_id = Empty,
             http.response.status_code = Empty,
+            error.type = Empty,
         )
+    }
+
+    /// The trace of a call: that of its span where OpenTelemetry keeps one, what the application put into the request, the
+    /// trace being served, or a new one that is sampled if its beginning is recorded here.
+    fn trace_of<B>(&self, request: &mut Request<B>, span: &Span) -> TraceContext {
+        let own = trace::take_out(request.headers_mut());
+        let trace = TraceContext::of_span(span).or(own).or_else(current_trace);
+        let trace = trace.unwrap_or_else(|| TraceContext::root(&self.random, !span.is_disabled()));
+        if !span.is_disabled() {
+            span.record("trace_id", display(trace.trace_id()));
+        }
+        trace
     }
 }
 
@@ -142,11 +179,16 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let id = self.id_of(&request);
         let span = self.span(&request, &id);
+        let trace = self.trace_of(&mut request, &span);
         request.headers_mut().insert(self.header.clone(), id.to_header());
+        if !self.attempts_traced {
+            trace.child(&self.random).write_to(request.headers_mut());
+        }
         let entered = span.clone().entered();
         let inner = InCall::enter(request, |request| {
             call::with(|call| {
                 call.report.correlation_id.get_or_insert(id);
+                call.trace.get_or_insert(trace);
             });
             self.inner.call(request)
         });

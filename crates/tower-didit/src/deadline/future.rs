@@ -1,6 +1,6 @@
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::Response;
@@ -69,6 +69,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        current::until(*this.at, || this.inner.poll(cx))
+        let result = ready!(current::until(*this.at, || this.inner.poll(cx)));
+        if matches!(result, Err(LayerError::Layer(_))) {
+            current::cut_off("deadline_exceeded");
+        }
+        Poll::Ready(result)
     }
 }

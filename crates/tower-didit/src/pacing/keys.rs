@@ -21,13 +21,16 @@ use super::pacer::{Config, Pacer};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KeyId([u64; 2]);
 
+/// Finds a credential among headers.
+type Find = dyn Fn(&HeaderMap) -> Option<&[u8]> + Send + Sync;
+
 /// Where a request's credential is found.
 #[derive(Clone)]
 pub(super) enum Credential {
     /// In a header.
     Header(HeaderName),
     /// Where the user knows.
-    Of(Arc<dyn Fn(&HeaderMap) -> Option<&[u8]> + Send + Sync>),
+    Of(Arc<Find>),
 }
 
 /// The ledgers of a layer.

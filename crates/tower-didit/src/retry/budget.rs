@@ -46,6 +46,11 @@ impl Budget {
         self.tokens.load(Ordering::Relaxed)
     }
 
+    /// Tokens of a full store.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
     /// Puts in what a success brings: what its own repetition took, and 1 if it needed none.
     pub(crate) fn deposit(&self, taken: u32) {
         self.put_back(taken.max(1));

@@ -348,6 +348,7 @@ where
                     }
                     let draining = is_news && this.last.as_deref().is_some_and(Last::is_worth_draining);
                     let until = if draining { at.min(now + Drain::<RB>::TIME) } else { at };
+                    current::backs_off();
                     this.state.set(State::Wait { sleep: sleep_until(until), at, wait, draining });
                 }
                 (StateProjection::Wait { mut sleep, at, wait, draining }, _) => {
@@ -361,6 +362,7 @@ where
                     }
                     ready!(sleep.poll(cx));
                     current::with(|call| call.report.backed_off += *wait);
+                    current::backed_off();
                     this.state.set(State::Ready);
                 }
                 (StateProjection::Ready, Some(repeat)) => {

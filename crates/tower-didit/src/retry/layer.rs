@@ -55,6 +55,13 @@ impl RetryLayer {
     }
 }
 
+impl<C, P, K> RetryLayer<C, P, K> {
+    /// The store of tokens that repetitions are paid from, if there is one.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.shared.budget.as_ref()
+    }
+}
+
 impl<C, P, K> Clone for RetryLayer<C, P, K> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }

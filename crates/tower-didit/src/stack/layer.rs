@@ -4,9 +4,11 @@ use didit_api::{Limits, Routes};
 use tower::Layer;
 
 use super::{
-    Bounded, Stack,
+    AttemptTold, Bounded, Stack, Told,
     target::{Target, without_secrets},
 };
+#[cfg(feature = "telemetry")]
+use crate::telemetry::{Gauges, TelemetryLayer};
 use crate::{
     attempt_timeout::AttemptTimeoutLayer,
     circuit_breaker::{CircuitBreakerLayer, TripPolicy},
@@ -33,6 +35,8 @@ pub struct DiditLayer<I = IdempotencyLayer> {
     pacing: PacingLayer,
     breaker: CircuitBreakerLayer,
     attempt_timeout: AttemptTimeoutLayer,
+    #[cfg(feature = "telemetry")]
+    telemetry: TelemetryLayer,
 }
 
 impl DiditLayer {
@@ -76,16 +80,35 @@ impl<I> DiditLayer<I> {
     pub fn circuit_breaker(&self) -> &CircuitBreakerLayer {
         &self.breaker
     }
+
+    /// What can be read of quota, circuits and budget whenever somebody looks.
+    #[cfg(feature = "telemetry")]
+    pub fn gauges(&self) -> Gauges {
+        let gauges = Gauges::new().pacing(self.pacing.clone()).circuit_breaker(self.breaker.handle());
+        self.retry.budget().cloned().into_iter().fold(gauges, Gauges::budget)
+    }
+
+    fn told<S>(&self, inner: S) -> Told<S> {
+        #[cfg(feature = "telemetry")]
+        let inner = self.telemetry.layer(inner);
+        inner
+    }
+
+    fn attempt_told<S>(&self, inner: S) -> AttemptTold<S> {
+        #[cfg(feature = "telemetry")]
+        let inner = self.telemetry.attempts().layer(inner);
+        inner
+    }
 }
 
 impl<S, I: Layer<Bounded<S>>> Layer<S> for DiditLayer<I> {
-    type Service = Stack<Correlation<I::Service>>;
+    type Service = Stack<Correlation<Told<I::Service>>>;
 
     fn layer(&self, client: S) -> Self::Service {
-        let queued = self.breaker.layer(self.attempt_timeout.layer(client));
+        let queued = self.breaker.layer(self.attempt_told(self.attempt_timeout.layer(client)));
         let queued = self.breaker.peek().layer(self.pacing.layer(queued));
         let call = self.deadline.layer(self.retry.layer(queued));
-        let layers = self.correlation.layer(self.idempotency.layer(call));
+        let layers = self.correlation.layer(self.told(self.idempotency.layer(call)));
         Stack { layers, target: Arc::clone(&self.target) }
     }
 }
@@ -204,7 +227,12 @@ impl<I> DiditBuilder<I> {
         let deadline = check_duration("deadline", deadline, Duration::from_millis(1), DeadlineLayer::MAX)?;
         Ok(DiditLayer {
             target: Arc::new(Target::new(&base_url, key.as_deref())?),
-            correlation: CorrelationLayer::new().routes(Arc::clone(&routes)).randomness(random.clone()),
+            correlation: CorrelationLayer::new()
+                .routes(Arc::clone(&routes))
+                .randomness(random.clone())
+                .attempts_traced(cfg!(feature = "telemetry")),
+            #[cfg(feature = "telemetry")]
+            telemetry: TelemetryLayer::new(Arc::clone(&routes), random.clone()),
             idempotency: finish(idempotency, &routes, &random),
             deadline: DeadlineLayer::new(deadline),
             retry: retry.routes(Arc::clone(&routes)).randomness(random.clone()).build()?,

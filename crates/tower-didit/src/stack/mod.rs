@@ -5,12 +5,14 @@
 //! | from outside in | because |
 //! |---|---|
 //! | [correlation](crate::correlation) | it opens the call: everything below logs under its id |
+//! | telemetry, calls | everything that takes a call's time is below it (feature `telemetry`) |
 //! | [idempotency](crate::idempotency) | all attempts share one key |
 //! | [deadline](crate::deadline) | it bounds everything below, waiting included |
 //! | [retry](crate::retry) | it repeats what is under it |
 //! | [breaker, peek](crate::circuit_breaker) | an open circuit refuses before the call queues for quota |
 //! | [pacing](crate::pacing) | every attempt takes a slot; time in the queue is not time on the wire |
 //! | [breaker, ticket](crate::circuit_breaker) | a call may have queued for a while: admission is decided at dispatch, and a refusal gives the slot back |
+//! | telemetry, attempts | below every wait, and above the timeout, so that it sees what retry sees (feature `telemetry`) |
 //! | [attempt timeout](crate::attempt_timeout) | wire time only |
 //!
 //! With an [idempotency store](DiditBuilder::idempotency_store) the second layer is
@@ -73,12 +75,15 @@ use std::{
 use http::{Request, Response};
 use tower::Service;
 
-use self::target::Target;
 pub use self::{
     error::{Error, ErrorKind, Flatten},
     future::ResponseFuture,
     layer::{DiditBuilder, DiditLayer},
     target::ForeignHost,
+};
+use self::{
+    target::Target,
+    told::{AttemptTold, Told},
 };
 use crate::{
     attempt_timeout::AttemptTimeout,
@@ -93,16 +98,28 @@ use crate::{
 };
 
 /// A client `S` with all layers around it; see the [module](self).
-pub type DiditService<S> = Stack<Correlation<Idempotency<Bounded<S>>>>;
+pub type DiditService<S> = Stack<Correlation<Told<Idempotency<Bounded<S>>>>>;
 
 /// A client `S` with all layers around it, and a store among them; see the [module](self).
-pub type StoredDiditService<S> = Stack<Correlation<StoredIdempotency<Bounded<S>>>>;
+pub type StoredDiditService<S> = Stack<Correlation<Told<StoredIdempotency<Bounded<S>>>>>;
 
 /// What happens within the call's total time.
 type Bounded<S> = Deadline<Retry<Queued<S>>>;
 
 /// What one attempt goes through.
-type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTimeout<S>>>>;
+type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTold<AttemptTimeout<S>>>>>;
+
+/// What is told about calls and attempts, if the feature is on.
+#[cfg(feature = "telemetry")]
+mod told {
+    pub(super) type Told<S> = crate::telemetry::Telemetry<S>;
+    pub(super) type AttemptTold<S> = crate::telemetry::AttemptTelemetry<S>;
+}
+#[cfg(not(feature = "telemetry"))]
+mod told {
+    pub(super) type Told<S> = S;
+    pub(super) type AttemptTold<S> = S;
+}
 
 /// Layers from outside in, which requests go to completed, and come back from with one flat [`Error`].
 ///

@@ -93,6 +93,9 @@ struct Start {
     late: Option<Latest>,
 }
 
+/// Who starts first: whoever can first, then by rank, then by age.
+type Order = (Instant, Rank, u64);
+
 // ===== impl RoundTrips =====
 
 impl RoundTrips {
@@ -255,7 +258,7 @@ impl<'a> Play<'a> {
     /// The next call to start, as [`Ledger::serve`] would choose it.
     fn next(&mut self) -> Option<Start> {
         let patience = self.ledger.rules.patience;
-        let mut best: Option<((Instant, Rank, u64), Option<usize>, ScopeId)> = None;
+        let mut best: Option<(Order, Option<usize>, ScopeId)> = None;
         for (index, lane) in self.lanes.iter().enumerate() {
             let Some(head) = self.ledger.queues.at(lane.next).filter(|_| lane.left > 0) else { continue };
             let class = self.ledger.queues.class(lane.class);

@@ -264,7 +264,7 @@ impl Ledger {
                 if !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                     wake.retire(entry.waker.replace(waker.clone()));
                 }
-                return Turn::Waiting;
+                Turn::Waiting
             }
             State::Granted => {
                 wake.retire(entry.waker.take());

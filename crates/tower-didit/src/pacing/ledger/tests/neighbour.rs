@@ -26,6 +26,9 @@ impl Server {
     }
 }
 
+/// When an attempt was sent, and on its way back what it comes with: how long to wait, if it was refused.
+type Flight = (Instant, Option<Option<Duration>>);
+
 /// What came of saturating the server for a while beside a neighbour.
 #[derive(Debug, Default)]
 struct Minute {
@@ -45,7 +48,7 @@ fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, 
     let call = asking(set);
     // Callers that wait, and attempts by when they arrive and return.
     let (mut waiters, mut idle) = (VecDeque::new(), 50);
-    let mut flights: BTreeMap<(Instant, u64), (Instant, Option<Option<Duration>>)> = BTreeMap::new();
+    let mut flights: BTreeMap<(Instant, u64), Flight> = BTreeMap::new();
     let (mut next_flight, mut neighbour, mut now) = (0, start, start);
     while now < start + length {
         let mut wake = Wakers::default();

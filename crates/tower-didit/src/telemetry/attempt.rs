@@ -1,0 +1,155 @@
+//! An attempt that is watched.
+
+use std::{fmt, sync::Arc};
+
+use http::{Method, Request, Response};
+use tokio::time::Instant;
+use tracing::{
+    Span,
+    field::{Empty, display},
+};
+
+use super::{
+    instruments::{Ending, Series, Shared},
+    millis,
+};
+use crate::{
+    call::{CorrelationId, current, phases::Phase},
+    outcome::Outcome,
+    trace::TraceContext,
+};
+
+/// An attempt under way. Dropped before its end, it was cancelled.
+#[derive(Debug)]
+pub(super) struct AttemptWatch {
+    shared: Arc<Shared>,
+    series: Series,
+    span: Span,
+    started: Instant,
+    again: bool,
+    ended: bool,
+}
+
+impl AttemptWatch {
+    /// Gives a request its place in the trace, and watches what becomes of it if anybody wants to know.
+    pub(super) fn begin<B>(shared: &Arc<Shared>, request: &mut Request<B>) -> Option<Box<Self>> {
+        let resends = current::with(|call| {
+            call.sent += 1;
+            call.cut_off = None;
+            call.sent - 1
+        })
+        .unwrap_or_default();
+        let span = span(shared, request, resends);
+        let trace = place(shared, request, &span);
+        trace.write_to(request.headers_mut());
+        if !span.is_disabled() {
+            span.record("span_id", display(trace.parent_id()));
+        }
+        let is_timed = current::with_phases(|_| ()).is_some();
+        if !is_timed && span.is_disabled() && shared.instruments().is_none() {
+            return None;
+        }
+        let started = Instant::now();
+        current::enter(Phase::Wire, Some(started));
+        let (series, _) = shared.series(request.method(), request.uri().path());
+        Some(Box::new(Self { shared: Arc::clone(shared), series, span, started, again: resends > 0, ended: false }))
+    }
+
+    /// The attempt's span; of an attempt that nobody watches, none.
+    pub(super) fn span(watch: Option<&Self>) -> Option<tracing::span::Entered<'_>> {
+        watch.map(|watch| watch.span.enter())
+    }
+
+    /// Notes what came of it.
+    pub(super) fn end<RB, E>(&mut self, outcome: Outcome, result: &Result<Response<RB>, E>, error_type: &str) {
+        let status = result.as_ref().ok().map(Response::status);
+        self.conclude(Ending { outcome: Some(outcome), status }, error_type);
+    }
+
+    fn conclude(&mut self, ending: Ending, error_type: &str) {
+        self.ended = true;
+        let now = Instant::now();
+        let wire = now.saturating_duration_since(self.started);
+        current::with_phases(|phases| phases.leave_wire(now));
+        if let Some(instruments) = self.shared.instruments() {
+            instruments.attempt_ended(self.series, &self.shared.routes, ending, wire, self.again);
+        }
+        let status = ending.status.map(|status| status.as_u16());
+        super::record_ending(&self.span, status, error_type);
+        // Entered, and not named as the parent: formatters list the spans around the current one.
+        self.span.in_scope(|| {
+            tracing::info!(
+                outcome = ending.name(),
+                http.response.status_code = status,
+                error.type = (!error_type.is_empty()).then_some(error_type),
+                wire_ms = millis(wire),
+                "attempt ended",
+            );
+        });
+    }
+}
+
+impl Drop for AttemptWatch {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.conclude(Ending::CANCELLED, super::names::CANCELLED);
+        }
+    }
+}
+
+/// The span of an attempt, named and filled as OpenTelemetry's HTTP client conventions say.
+fn span<B>(shared: &Shared, request: &Request<B>, resends: u32) -> Span {
+    // The macro looks at no argument unless somebody listens.
+    let template = || {
+        let endpoint = shared.routes.find(request.method(), request.uri().path())?;
+        Some(shared.routes.get(endpoint).path())
+    };
+    tracing::info_span!(
+        "attempt",
+        otel.name = display(Name { method: request.method(), template: template() }),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = request.method().as_str(),
+        url.template = template(),
+        server.address = request.uri().host(),
+        server.port = request.uri().port_u16(),
+        // Absent on the first, as the conventions have it.
+        http.request.resend_count = (resends > 0).then_some(resends),
+        correlation_id = current::with(|call| call.report.correlation_id.clone())
+            .flatten()
+            .as_ref()
+            .map(CorrelationId::as_str),
+        span_id = Empty,
+        http.response.status_code = Empty,
+        error.type = Empty,
+    )
+}
+
+/// What OpenTelemetry calls an attempt's span: the method and, if it is known, the route.
+struct Name<'r> {
+    method: &'r Method,
+    template: Option<&'r str>,
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.template {
+            Some(template) => write!(f, "{} {template}", self.method),
+            None => write!(f, "{}", self.method),
+        }
+    }
+}
+
+/// The place of an attempt in the trace: its span's where OpenTelemetry keeps one, otherwise a new one below the call,
+/// below what the request carries, or in a new trace.
+fn place<B>(shared: &Shared, request: &Request<B>, span: &Span) -> TraceContext {
+    let random = &shared.random;
+    if let Some(trace) = TraceContext::of_span(span) {
+        return trace;
+    }
+    if let Some(Some(trace)) = current::with(|call| call.trace.as_ref().map(|trace| trace.child(random))) {
+        return trace;
+    }
+    let carried = TraceContext::from_headers(request.headers());
+    carried.unwrap_or_else(|| TraceContext::root(random, !span.is_disabled())).child(random)
+}

@@ -1,0 +1,125 @@
+//! What stands still between calls and is read when somebody looks: quota, circuits, budget.
+
+use metrics::Label;
+
+#[cfg(any(feature = "circuit-breaker", feature = "pacing", feature = "retry"))]
+use super::names;
+use super::{
+    instruments::register,
+    names::{Kind, Metric},
+};
+#[cfg(feature = "circuit-breaker")]
+use crate::circuit_breaker::{CircuitBreakerHandle, CircuitState, CircuitStatus};
+#[cfg(feature = "pacing")]
+use crate::pacing::{PacingLayer, Usage};
+#[cfg(feature = "retry")]
+use crate::retry::Budget;
+
+/// Reads the gauges of one stack from the handles of its layers.
+///
+/// # Why on demand
+///
+/// A gauge that every call would move costs every call; one that a scrape reads costs a scrape, and is never older than
+/// it. So an application calls [`record`](Self::record) before it renders its metrics, or every few seconds if its
+/// exporter renders by itself.
+///
+/// # Example
+///
+/// ```
+/// use tower_didit::{circuit_breaker::CircuitBreakerLayer, pacing::PacingLayer, telemetry::Gauges};
+///
+/// let (pacing, breaker) = (PacingLayer::didit(), CircuitBreakerLayer::didit());
+/// let gauges = Gauges::new().pacing(pacing.clone()).circuit_breaker(breaker.handle());
+/// gauges.record();
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Gauges {
+    #[cfg(feature = "pacing")]
+    pacing: Option<PacingLayer>,
+    #[cfg(feature = "circuit-breaker")]
+    breaker: Option<CircuitBreakerHandle>,
+    #[cfg(feature = "retry")]
+    budget: Option<Budget>,
+}
+
+impl Gauges {
+    /// Reads nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads how full each scope is.
+    #[cfg(feature = "pacing")]
+    pub fn pacing(mut self, pacing: PacingLayer) -> Self {
+        self.pacing = Some(pacing);
+        self
+    }
+
+    /// Reads the state of each circuit.
+    #[cfg(feature = "circuit-breaker")]
+    pub fn circuit_breaker(mut self, breaker: CircuitBreakerHandle) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    /// Reads what is left for repetitions.
+    #[cfg(feature = "retry")]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sets every gauge to what it is now, with the recorder that is installed.
+    pub fn record(&self) {
+        #[cfg(feature = "pacing")]
+        for usage in self.pacing.iter().flat_map(PacingLayer::usage) {
+            record_scope(&usage);
+        }
+        #[cfg(feature = "circuit-breaker")]
+        if let Some(breaker) = &self.breaker {
+            breaker.groups().filter_map(|group| breaker.status(group)).for_each(record_circuit);
+        }
+        #[cfg(feature = "retry")]
+        if let Some(budget) = &self.budget {
+            set(&names::BUDGET_TOKENS, &[], f64::from(budget.tokens()));
+            set(&names::BUDGET_CAPACITY, &[], f64::from(budget.capacity()));
+        }
+    }
+}
+
+#[cfg(feature = "pacing")]
+fn record_scope(usage: &Usage) {
+    let scope = [Label::new(names::SCOPE, usage.scope.clone())];
+    set(&names::QUOTA_LIMIT, &scope, f64::from(usage.limit));
+    set(&names::QUOTA_EFFECTIVE_LIMIT, &scope, usage.effective as f64);
+    set(&names::QUOTA_USED, &scope, usage.used as f64);
+    set(&names::QUOTA_WAITING, &scope, usage.waiting as f64);
+    set(&names::QUOTA_OLDEST_WAIT, &scope, usage.oldest_wait.unwrap_or_default().as_secs_f64());
+    set(&names::QUOTA_PREDICTED_WAIT, &scope, usage.predicted_wait.as_secs_f64());
+    set(&names::QUOTA_PAUSED, &scope, f64::from(u8::from(usage.paused_until.is_some())));
+}
+
+#[cfg(feature = "circuit-breaker")]
+fn record_circuit(status: CircuitStatus) {
+    let current = match status.state {
+        CircuitState::Closed => "closed",
+        CircuitState::HalfOpen => "half_open",
+        CircuitState::Open { .. } => "open",
+        CircuitState::ForcedOpen => "forced_open",
+        CircuitState::ForcedClosed => "forced_closed",
+    };
+    let group = Label::new(names::GROUP, status.group.name());
+    for state in ["closed", "half_open", "open", "forced_open", "forced_closed"] {
+        let labels = [group.clone(), Label::new(names::STATE, state)];
+        set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
+    }
+    set(&names::CIRCUIT_FAILURE_RATIO, std::slice::from_ref(&group), status.failure_ratio());
+    set(&names::CIRCUIT_NEXT_PROBE, &[group], status.next_probe.unwrap_or_default().as_secs_f64());
+}
+
+#[allow(dead_code, reason = "each layer that has gauges has its own feature")]
+fn set(metric: &Metric, labels: &[Label], value: f64) {
+    debug_assert_eq!(metric.kind, Kind::Gauge);
+    register(metric, labels, &[], |recorder, key, metadata| recorder.register_gauge(key, metadata)).set(value);
+}

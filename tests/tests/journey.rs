@@ -1,0 +1,198 @@
+//! A journey in the log: every line of it has its id, and no line has another's.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::{convert::Infallible, time::Duration};
+
+use didit_sandbox::{
+    Sandbox,
+    faults::{Fault, Faults, Rule, When},
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tests::{Body, JsonLog, create_session, get, sandbox};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_didit::{
+    DiditLayer, Randomness,
+    correlation::{self, InboundCorrelationLayer},
+};
+use tracing::{Level, instrument::WithSubscriber};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A local Didit that refuses the first two requests.
+fn hesitant() -> Sandbox {
+    let busy = Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).when(When::First(2));
+    sandbox(9).latency(SECOND..=SECOND).faults(Faults::none().with(busy)).build().unwrap()
+}
+
+/// A server that creates a session for every request.
+fn server(
+    sandbox: &Sandbox,
+) -> impl Service<Request<Body>, Response = Response<String>, Error = Infallible, Future: Send> + Clone + Send {
+    let layer = DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).build().unwrap();
+    let didit = layer.layer(sandbox.clone());
+    ServiceBuilder::new().layer(InboundCorrelationLayer::new()).service_fn(move |request: Request<Body>| {
+        let didit = didit.clone();
+        async move {
+            let user = request.uri().path().trim_start_matches('/').to_owned();
+            let response = didit.oneshot(create_session(Some(&user), &user)).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let created: Value = serde_json::from_slice(&body).unwrap();
+            let id = created["session_id"].as_str().unwrap().to_owned();
+            tracing::info!(session_id = id, "session created");
+            Ok(Response::new(id))
+        }
+    })
+}
+
+fn asking(path: &'static str, id: &'static str) -> Request<Body> {
+    let mut request = get(path);
+    request.headers_mut().insert(correlation::HEADER, http::HeaderValue::from_static(id));
+    request
+}
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap()
+}
+
+/// The field of the span with this name.
+fn field<'l>(line: &'l Value, span: &str, name: &str) -> &'l Value {
+    line["spans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["name"] == span)
+        .map_or(&Value::Null, |span| &span[name])
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_grep_of_the_id_gives_the_whole_journey_in_order() {
+    let (log, sandbox) = (JsonLog::default(), hesitant());
+    let call = server(&sandbox).oneshot(asking("/user-7", "journey-7"));
+    let session_id = call.with_subscriber(log.subscriber(Level::INFO)).await.unwrap().into_body();
+    let lines = log.grep("journey-7").unwrap();
+    println!("{}", log.text());
+    assert_eq!(lines.len(), log.text().lines().count(), "every line has the id");
+    assert_eq!(
+        lines.iter().map(message).collect::<Vec<_>>(),
+        [
+            "attempt ended",
+            "attempt failed, repeating",
+            "attempt ended",
+            "attempt failed, repeating",
+            "attempt ended",
+            "call ended",
+            "session created",
+        ]
+    );
+    assert_eq!(lines[6]["session_id"], session_id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_say_which_they_are_and_share_the_trace() {
+    let (log, sandbox) = (JsonLog::default(), hesitant());
+    let mut request = asking("/user-7", "journey-7");
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    request.headers_mut().insert("traceparent", http::HeaderValue::from_static(parent));
+    request.headers_mut().insert("tracestate", http::HeaderValue::from_static("vendor=opaque"));
+    request.headers_mut().insert("baggage", http::HeaderValue::from_static("user=ada"));
+    server(&sandbox).oneshot(request).with_subscriber(log.subscriber(Level::INFO)).await.unwrap();
+    let lines = log.grep("\"attempt ended\"").unwrap();
+    let resends: Vec<_> =
+        lines.iter().map(|line| field(line, "attempt", "http.request.resend_count").as_u64()).collect();
+    assert_eq!(resends, [None, Some(1), Some(2)]);
+    for line in &lines {
+        assert_eq!(field(line, "request", "trace_id"), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(field(line, "call", "trace_id"), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(field(line, "attempt", "correlation_id"), "journey-7");
+        assert_eq!(field(line, "attempt", "url.template"), "/v3/session/");
+        assert_eq!(field(line, "call", "workflow_id"), didit_sandbox::DEFAULT_WORKFLOW_ID);
+    }
+    let statuses: Vec<_> =
+        lines.iter().map(|line| field(line, "attempt", "http.response.status_code").as_u64()).collect();
+    assert_eq!(statuses, [Some(503), Some(503), Some(201)]);
+    let mut spans: Vec<_> = lines.iter().map(|line| field(line, "attempt", "span_id").to_string()).collect();
+    spans.dedup();
+    assert_eq!(spans.len(), 3, "a new parent id each: {spans:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_journeys_on_one_thread_and_their_tasks_never_mix() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::TRACE));
+    let sandbox = sandbox(6).latency(SECOND..=SECOND).build().unwrap();
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(sandbox.clone());
+    let server = ServiceBuilder::new().layer(InboundCorrelationLayer::new()).service_fn(|request: Request<Body>| {
+        let didit = didit.clone();
+        async move {
+            let name = request.uri().path().trim_start_matches('/').to_owned();
+            for number in 0..5 {
+                // Half of the calls are made by a task of their own.
+                let call = didit.clone().oneshot(create_session(Some(&name), &format!("{name}-{number}")));
+                let response = match number % 2 {
+                    0 => call.await,
+                    _ => correlation::spawn(call).await.unwrap(),
+                };
+                assert_eq!(response.unwrap().status(), StatusCode::CREATED);
+                tracing::info!(name, "made");
+            }
+            Ok::<_, Infallible>(Response::new(()))
+        }
+    });
+    let (left, right) = tokio::join!(
+        server.clone().oneshot(asking("/left", "journey-left")),
+        server.clone().oneshot(asking("/right", "journey-right")),
+    );
+    assert!(left.is_ok() && right.is_ok());
+    for (own, other) in [("left", "right"), ("right", "left")] {
+        let lines = log.grep(&format!("journey-{own}")).unwrap();
+        assert_eq!(lines.iter().filter(|line| message(line) == "attempt ended").count(), 5, "{own}");
+        assert_eq!(lines.iter().filter(|line| message(line) == "made" && line["name"] == own).count(), 5, "{own}");
+        assert!(lines.iter().all(|line| !line.to_string().contains(&format!("journey-{other}"))), "{own}");
+    }
+    let sent: Vec<_> = sandbox.journal().into_iter().filter_map(|entry| entry.correlation_id).collect();
+    assert_eq!(sent.iter().filter(|id| *id == "journey-left").count(), 5);
+    assert_eq!(sent.iter().filter(|id| *id == "journey-right").count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_ends_under_its_own_id_and_leaves_nothing_behind() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let sandbox = sandbox(6).latency(SECOND..=SECOND).build().unwrap();
+    let server = server(&sandbox);
+    let cancelled = tokio::time::timeout(SECOND / 2, server.clone().oneshot(asking("/gone", "journey-gone"))).await;
+    assert!(cancelled.is_err());
+    server.oneshot(asking("/next", "journey-next")).await.unwrap();
+    let gone = log.grep("journey-gone").unwrap();
+    assert_eq!(gone.iter().map(message).collect::<Vec<_>>(), ["attempt ended", "call ended"], "{}", log.text());
+    for line in &gone {
+        assert_eq!((&line["outcome"], &line["wire_ms"]), (&"cancelled".into(), &500.0.into()), "{line}");
+        assert!(!line.to_string().contains("journey-next"));
+    }
+    let next = log.grep("journey-next").unwrap();
+    assert_eq!(next.iter().map(message).collect::<Vec<_>>(), ["attempt ended", "call ended", "session created"]);
+    assert_eq!(correlation::current(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
+    let long = "x".repeat(10_240);
+    for hostile in ["tab\there", "a\"b\\\"}", "caf\u{e9}", long.as_str()] {
+        let log = JsonLog::default();
+        let sandbox = sandbox(6).build().unwrap();
+        let mut request = get("/user-7");
+        let value = http::HeaderValue::from_bytes(hostile.as_bytes()).unwrap();
+        request.headers_mut().insert(correlation::HEADER, value);
+        let response = server(&sandbox).oneshot(request).with_subscriber(log.subscriber(Level::TRACE)).await.unwrap();
+        let id = response.headers()[correlation::HEADER].to_str().unwrap().to_owned();
+        let lines = log.grep(&id).unwrap();
+        assert_eq!(lines.len(), log.text().lines().count(), "{}", log.text());
+        assert_eq!(lines.iter().filter(|line| message(line).ends_with("was replaced")).count(), 1, "{}", log.text());
+        let escaped = serde_json::to_string(hostile).unwrap();
+        assert!(!log.text().contains(hostile) && !log.text().contains(escaped.trim_matches('"')));
+        assert_eq!(sandbox.journal()[0].correlation_id.as_deref(), Some(id.as_str()), "and the new one went out");
+    }
+}
