@@ -153,6 +153,23 @@ pub enum CircuitState {
     ForcedClosed,
 }
 
+impl CircuitState {
+    /// The names of all states.
+    pub const NAMES: [&'static str; 5] = ["closed", "half_open", "open", "forced_open", "forced_closed"];
+
+    /// A short, stable name, used in metrics.
+    pub fn name(self) -> &'static str {
+        let [closed, half_open, open, forced_open, forced_closed] = Self::NAMES;
+        match self {
+            Self::Closed => closed,
+            Self::HalfOpen => half_open,
+            Self::Open { .. } => open,
+            Self::ForcedOpen => forced_open,
+            Self::ForcedClosed => forced_closed,
+        }
+    }
+}
+
 /// The mode bits of the gate; the generation lies above them.
 const MODE: u64 = 0b11;
 const CLOSED: u64 = 0;
@@ -348,7 +365,7 @@ impl Machine {
     fn open(&self, guarded: &mut Guarded, policy: &TripPolicy, health: Health, random: &Randomness, now: Instant) {
         let grown = policy.open.saturating_mul(1 << guarded.streak.min(16)).min(policy.open_cap);
         // Clients that opened together must not probe together; taking off keeps the cap.
-        let jittered = grown.mul_f64(1.0 - random.unit() / 4.0);
+        let jittered = random.jittered(grown, 0.25);
         let asked = match health {
             Health::Bad { retry_after: Some(hint) } => hint.min(LONGEST_HINT),
             _ => Duration::ZERO,

@@ -76,14 +76,14 @@ impl<S, C: Clone> Layer<S> for PacingLayer<C> {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PacingBuilder<C = DiditClassifier> {
-    limits: Limits,
+    pub(crate) limits: Limits,
     routes: Arc<Routes>,
-    rules: Rules,
+    pub(crate) rules: Rules,
     credential: Credential,
-    max_keys: usize,
-    cold_start: ColdStart,
+    pub(crate) max_keys: usize,
+    pub(crate) cold_start: ColdStart,
     snapshot: Option<PacingSnapshot>,
-    shadow: bool,
+    pub(crate) shadow: bool,
     random: Randomness,
     classifier: C,
 }

@@ -102,15 +102,9 @@ fn record_scope(usage: &Usage) {
 
 #[cfg(feature = "circuit-breaker")]
 fn record_circuit(status: CircuitStatus) {
-    let current = match status.state {
-        CircuitState::Closed => "closed",
-        CircuitState::HalfOpen => "half_open",
-        CircuitState::Open { .. } => "open",
-        CircuitState::ForcedOpen => "forced_open",
-        CircuitState::ForcedClosed => "forced_closed",
-    };
+    let current = status.state.name();
     let group = Label::new(names::GROUP, status.group.name());
-    for state in ["closed", "half_open", "open", "forced_open", "forced_closed"] {
+    for state in CircuitState::NAMES {
         let labels = [group.clone(), Label::new(names::STATE, state)];
         set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
     }

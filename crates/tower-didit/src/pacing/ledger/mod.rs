@@ -58,16 +58,16 @@ use crate::call::Priority;
 
 /// What a ledger goes by; the builder of the layer documents each.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    pub(super) epsilon: Duration,
-    pub(super) transit: Duration,
-    pub(super) burst: Option<NonZeroU32>,
-    pub(super) reserved_share: f64,
-    pub(super) max_waiting: usize,
-    pub(super) max_wait: Option<Duration>,
+pub(crate) struct Rules {
+    pub(crate) epsilon: Duration,
+    pub(crate) transit: Duration,
+    pub(crate) burst: Option<NonZeroU32>,
+    pub(crate) reserved_share: f64,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_wait: Option<Duration>,
     /// How long a call of low priority waits before it goes by its age.
-    pub(super) patience: Duration,
-    pub(super) raise_limits: bool,
+    pub(crate) patience: Duration,
+    pub(crate) raise_limits: bool,
 }
 
 /// How the slots of an attempt become free.

@@ -356,7 +356,7 @@ impl World {
 #[test]
 fn no_window_ever_holds_more_than_its_limit_whatever_the_network_does() {
     let mut refused = [0; 2];
-    for seed in 0..5 {
+    for seed in 0..3 {
         for latency in [Duration::from_millis(100), Duration::from_secs(5), Duration::from_secs(90)] {
             let mut world = World::new(seed, Duration::ZERO, latency);
             world.run(HOUR / 6, 50.0);
@@ -365,12 +365,12 @@ fn no_window_ever_holds_more_than_its_limit_whatever_the_network_does() {
             refused[1] += world.refused[1];
         }
     }
-    assert!(refused[0] > 50 && refused[1] > 50, "{refused:?}: the test asks for nothing impossible");
+    assert!(refused[0] > 30 && refused[1] > 30, "{refused:?}: the test asks for nothing impossible");
 }
 
 #[test]
 fn a_server_that_keeps_whole_seconds_is_satisfied_by_an_epsilon_of_one() {
-    for seed in 100..106 {
+    for seed in 100..103 {
         let mut world = World::new(seed, SECOND, Duration::from_millis(500));
         world.run(HOUR / 6, 50.0);
         // Such a server may hold an entry for up to a second more than the window.

@@ -27,6 +27,12 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// So much earlier, and not before 1970.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// The time from `earlier` to this; zero if it is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -40,18 +46,18 @@ impl Timestamp {
 
 /// Reads the date once and goes on from there by tokio's clock.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::idempotency) struct Clock {
+pub(crate) struct Clock {
     date: Timestamp,
     at: Instant,
 }
 
 impl Clock {
-    pub(in crate::idempotency) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let since_epoch = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { date: Timestamp::default().plus(since_epoch), at: Instant::now() }
     }
 
-    pub(in crate::idempotency) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.date.plus(self.at.elapsed())
     }
 }

@@ -5,10 +5,10 @@ use std::any::Any;
 use bytes::Bytes;
 use http_body_util::{Empty, Full};
 
-pub(super) use crate::in_memory::in_memory;
+pub(crate) use crate::in_memory::in_memory;
 
 /// A body of the same type with these bytes, if such a body lies in memory.
-pub(super) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
+pub(crate) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
     let mut made = None;
     let slot: &mut dyn Any = &mut made;
     if let Some(full) = slot.downcast_mut::<Option<Full<Bytes>>>() {

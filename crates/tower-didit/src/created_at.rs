@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::idempotency::store::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// `2026-01-31T12:34:56.789+00:00`, with any number of decimals or none, and any offset or `Z`. `None` for anything
 /// else, and for anything before 1970.
-pub(super) fn parse(text: &str) -> Option<Timestamp> {
+pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
     let (time, rest) = rest.strip_prefix(['T', 't', ' '])?.split_at_checked(8)?;
     let (year, month, day) = (number(&date[..4])?, number(date.get(5..7)?)?, number(date.get(8..)?)?);
