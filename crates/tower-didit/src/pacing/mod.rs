@@ -154,7 +154,7 @@ where
         if set.is_empty() {
             return ResponseFuture::free(self.inner.call(request), classifier);
         }
-        let now = Instant::now();
+        let now = current::now();
         match self.enter(&request, set, now) {
             Ok(Entry::Granted(mut slots)) => {
                 slots.sent(now);

@@ -428,5 +428,6 @@ impl fmt::Debug for Slots {
 
 /// Whether a response says anything about quota, found in one walk over the names of its headers.
 fn speaks_of_quota(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| name.as_str().trim_start_matches("x-").starts_with("ratelimit"))
+    let is_one = |name: &str| name.strip_prefix("x-").unwrap_or(name).starts_with("ratelimit");
+    headers.keys().any(|name| is_one(name.as_str()))
 }
