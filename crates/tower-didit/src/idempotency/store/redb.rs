@@ -676,14 +676,17 @@ impl<'t> Tables<'t> {
                 break;
             }
             let key = *<&Key>::try_from(key).unwrap_or(&[0; 32]);
+            self.expiries.pop_first().map_err(database_failed)?;
             // NOTE: what cannot be read is kept: nobody knows that its time is over.
-            if let Ok(record) = self.get(&key) {
-                self.records.remove(&key).map_err(database_failed)?;
-                if let Some(record) = record {
+            if let Ok(Some(record)) = self.get(&key) {
+                if record.expires(self.retention) > now {
+                    // The entry is of a time when records were kept for less long.
+                    self.expiries.insert(&self.expiry(&record, &key), ()).map_err(database_failed)?;
+                } else {
+                    self.records.remove(&key).map_err(database_failed)?;
                     self.let_go(&key, &record)?;
                 }
             }
-            self.expiries.pop_first().map_err(database_failed)?;
             left -= 1;
         }
         self.swept += 1;
@@ -911,6 +914,42 @@ mod tests {
         let records = transaction.open_table(RECORDS).unwrap().iter().unwrap().count();
         let expiries = transaction.open_table(EXPIRIES).unwrap().iter().unwrap().count();
         assert_eq!((records, expiries), (4, 4));
+    }
+
+    async fn open_kept(file: &File, settled: u64, unsettled: u64) -> RedbStore {
+        let [settled, unsettled] = [settled, unsettled].map(Duration::from_secs);
+        let retention = Retention { settled, unsettled };
+        RedbStore::open_with_secret(&file.0, HashSecret::new([7; 32]), retention).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_is_kept_for_as_long_as_the_store_is_told_now() {
+        let file = File::new("longer");
+        let store = open_kept(&file, 3_600, 3_600).await;
+        let epoch = lead(&store, 1, 0).await;
+        store.settle([1; 32], epoch, Settlement::Unknown, at(1)).await.unwrap();
+        drop(store);
+        let store = open_kept(&file, 86_400, 86_400).await;
+        // Other calls come by when it would have been thrown away, and when it is.
+        lead(&store, 2, 7_200).await;
+        assert!(matches!(begin(&store, 1, 7_201).await, Begun::Reconcile { since, .. } if since == at(0)));
+        lead(&store, 3, 8 * 86_400).await;
+        lead(&store, 1, 8 * 86_400).await;
+    }
+
+    #[tokio::test]
+    async fn a_leader_keeps_its_lead_when_the_time_of_an_older_record_is_over() {
+        let file = File::new("shorter");
+        let store = open_kept(&file, 864_000, 864_000).await;
+        let epoch = lead(&store, 1, 0).await;
+        store.settle([1; 32], epoch, Settlement::Done(Answer::new(StatusCode::OK)), at(0)).await.unwrap();
+        drop(store);
+        let store = open_kept(&file, 86_400, 864_000).await;
+        // What was done is forgotten by now, and its entry is still to come.
+        let epoch = lead(&store, 1, 863_999).await;
+        lead(&store, 2, 864_001).await;
+        assert!(matches!(begin(&store, 1, 864_002).await, Begun::Busy { .. }));
+        assert!(store.renew([1; 32], epoch, at(864_060)).await.unwrap());
     }
 
     #[tokio::test(flavor = "multi_thread")]
