@@ -183,6 +183,10 @@ pub enum Undecided {
     /// What could have come of it was taken for another operation's while it was looked at.
     #[error("what was found belongs to another operation")]
     Taken,
+    /// It seems to have been sent at a time that is still to come, so that what was made since cannot be told from what was
+    /// made before: the clocks of those who share the store differ, or one was set back.
+    #[error("by this clock it is still to be sent, so that what was made since cannot be told from what was before")]
+    Clocks,
     /// The server forgets what it was asked after a while, and this may be longer ago.
     #[error("it is so long ago that the server may have forgotten its key")]
     TooOld,
