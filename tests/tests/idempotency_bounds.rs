@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tests::{Body, SECOND, create_session, of, sandbox, settle_down, stored, to, with};
@@ -26,8 +26,9 @@ use tower_didit::{
         reconcile::Undecided,
         store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreFuture, Timestamp},
     },
-    outcome::Settled,
+    outcome::{NotSent, Outcome, Settled, classify_fn, of_response},
     retry::RetryLayer,
+    stack,
 };
 use uuid::Uuid;
 
@@ -287,5 +288,21 @@ async fn a_transaction_that_the_server_has_is_done() {
         let error = service.oneshot(request()).await.unwrap_err();
         assert!(format!("{error:?}").contains("AlreadyDone"), "{error:?}");
         assert_eq!(script.sent(), 0, "it is known to be done");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_within_a_stack_reaches_a_store_around_it() {
+    // The first attempt may have worked, and the second did not.
+    for last in [Ok((429, "")), connection_refused()] {
+        let script = Script::new([reset(), last, Ok((201, "{}"))]);
+        let within = DiditLayer::builder().api_key("key").retry(|retry| retry.max_attempts(2)).build().unwrap();
+        // It takes errors for what they look like from outside, and knows nothing of what is in them.
+        let not_sent = |_: &stack::Error<io::Error>| Outcome::NotSent(NotSent::Transport);
+        let classifier = classify_fn(|status, headers: &HeaderMap| of_response(status, headers), not_sent);
+        let service = stored().classifier(classifier).layer(within.layer(script.service()));
+        let _ = service.clone().oneshot(creation(of("order-7"))).await;
+        let sent = [vec![Method::POST; 2], vec![Method::GET; 5], vec![Method::POST]].concat();
+        assert_eq!(script.methods(), sent, "looked up before it is sent again");
     }
 }

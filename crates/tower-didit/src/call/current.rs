@@ -31,6 +31,9 @@ pub(crate) struct Call {
     pub(crate) deadline: Option<Instant>,
     /// Whether a retry layer further out already repeats this call.
     pub(crate) retried: bool,
+    /// How many attempts of calls of their own that failed within this one may have been carried out.
+    #[cfg(feature = "stack")]
+    pub(crate) doubts_within: u32,
     /// The trace that the call belongs to.
     #[cfg(any(feature = "correlation", feature = "telemetry"))]
     pub(crate) trace: Option<TraceContext>,
@@ -84,6 +87,15 @@ pub(crate) fn until<R>(at: Instant, run: impl FnOnce() -> R) -> R {
     with(|call| call.deadline = Some(outer.map_or(at, |outer| outer.min(at))));
     let _restore = Restore(outer);
     run()
+}
+
+/// How many attempts of calls of their own that failed within the running one may have been carried out.
+#[cfg(feature = "idempotency")]
+pub(crate) fn doubts_within() -> u32 {
+    #[cfg(feature = "stack")]
+    return with(|call| call.doubts_within).unwrap_or_default();
+    #[cfg(not(feature = "stack"))]
+    0
 }
 
 /// Notes by what a layer cut off what was under way.
@@ -193,10 +205,13 @@ impl<F> InCall<F> {
         Self { call, inner }
     }
 
-    /// Takes the report out of a call that ended, if this future owns it.
+    /// Takes the report out of a call that failed, if this future owns it, and tells the call around it of its doubts: an
+    /// error's type hides its report, and whoever sees the error has to know.
     #[cfg(feature = "stack")]
     pub(crate) fn take_report(self: Pin<&mut Self>) -> Option<CallReport> {
-        self.project().call.take().map(|call| call.report)
+        let report = self.project().call.take()?.report;
+        with(|outer| outer.doubts_within += report.doubts);
+        Some(report)
     }
 }
 

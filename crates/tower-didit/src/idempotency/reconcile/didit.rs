@@ -246,12 +246,7 @@ impl Wanted {
     }
 
     /// One look; `None` if nothing shows.
-    async fn look(
-        &self,
-        sent: &Sent,
-        now: Timestamp,
-        lookup: &mut dyn Lookup,
-    ) -> Result<Option<Verdict>, Undecided> {
+    async fn look(&self, sent: &Sent, now: Timestamp, lookup: &mut dyn Lookup) -> Result<Option<Verdict>, Undecided> {
         let mut list = ListSessions::default();
         list.session_kind = Some(SessionKind::All);
         list.limit = Some(PAGE);

@@ -19,7 +19,7 @@ use super::{
     named::Named,
 };
 use crate::{
-    call::{CallOptions, RetryOverride, current},
+    call::{CallOptions, CallReport, RetryOverride, current},
     idempotency::{
         payload,
         reconcile::{Doubt, Found, Undecided, Verdict},
@@ -324,6 +324,7 @@ impl<S, C> Run<S, C> {
         let route = (request.method().clone(), self.class(&request));
         // What the layers below note about a call is theirs to note afresh; what is for the caller to read adds up.
         let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts, call.report.doubts));
+        let within_before = current::doubts_within();
         let result = self.inner.call(request).await;
         let doubted_below = current::with(|call| {
             let (deadline, retried, attempts, doubts) = outer.unwrap_or_default();
@@ -331,6 +332,11 @@ impl<S, C> Run<S, C> {
             call.report.attempts += attempts;
             call.report.doubts > doubts
         });
+        // A whole stack below reports for itself.
+        let doubted_within = match &result {
+            Ok(response) => response.extensions().get::<CallReport>().is_some_and(|report| report.doubts > 0),
+            Err(_) => current::doubts_within() > within_before,
+        };
         let mut outcome = self.classifier.of(&result);
         let (result, whole) = match result {
             Ok(response) if outcome == Outcome::Answered && is_shared(response.status()) => {
@@ -345,7 +351,7 @@ impl<S, C> Run<S, C> {
             Ok(response) => (Ok(response.map(AnswerBody::streaming)), None),
             Err(error) => (Err(error), None),
         };
-        let in_doubt = doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
+        let in_doubt = doubted_below.unwrap_or_default() || doubted_within || outcome == Outcome::Ambiguous;
         Came { result, outcome, whole, done_before: false, in_doubt, route }
     }
 
