@@ -29,7 +29,7 @@ pub(crate) struct Call {
     pub(crate) report: CallReport,
     /// When the whole call must have ended.
     pub(crate) deadline: Option<Instant>,
-    /// Whether a retry layer further out already repeats this call.
+    /// Whether a retry layer further out already repeats what is being done.
     pub(crate) retried: bool,
     /// How many attempts of calls of their own that failed within this one may have been carried out.
     #[cfg(feature = "stack")]
@@ -96,6 +96,22 @@ pub(crate) fn doubts_within() -> u32 {
     return with(|call| call.doubts_within).unwrap_or_default();
     #[cfg(not(feature = "stack"))]
     0
+}
+
+/// Runs `run`, which belongs to an attempt, as what is repeated further out; afterwards it is as before, so that the next
+/// call within the running one is repeated too.
+#[cfg(feature = "retry")]
+pub(crate) fn repeating<R>(run: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            with(|call| call.retried = self.0);
+        }
+    }
+
+    let _restore = Restore(with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default());
+    run()
 }
 
 /// Notes by what a layer cut off what was under way.

@@ -322,13 +322,12 @@ impl<S, C> Run<S, C> {
         self.sent = true;
         let sent = Instant::now();
         let route = (request.method().clone(), self.class(&request));
-        // What the layers below note about a call is theirs to note afresh; what is for the caller to read adds up.
-        let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts, call.report.doubts));
+        // The retry layer counts afresh; what is for the caller to read adds up.
+        let before = current::with(|call| (call.report.attempts, call.report.doubts));
         let within_before = current::doubts_within();
         let result = self.inner.call(request).await;
         let doubted_below = current::with(|call| {
-            let (deadline, retried, attempts, doubts) = outer.unwrap_or_default();
-            (call.deadline, call.retried) = (deadline, retried);
+            let (attempts, doubts) = before.unwrap_or_default();
             call.report.attempts += attempts;
             call.report.doubts > doubts
         });
