@@ -3,19 +3,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::time::Duration;
+use std::{
+    future::ready,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use didit_sandbox::{
     DEFAULT_WORKFLOW_ID, Sandbox,
     faults::{Fault, Faults, Rule, When},
 };
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tests::{Body, File, SECOND, Still, approve_all, creation, json as read, of, sandbox, to, with};
 use tokio::time::{sleep, timeout};
-use tower::{Layer, ServiceExt, util::Oneshot};
+use tower::{Layer, ServiceExt, service_fn, util::Oneshot};
 use tower_didit::idempotency::{
     HashSecret, IdempotencyLayer, Provenance, Refused, StoredIdempotency,
     reconcile::Undecided,
@@ -204,5 +212,38 @@ async fn a_session_of_last_week_is_not_adopted_because_clocks_differ() {
         let response = other.oneshot(unmarked("renewal")).await.unwrap();
         assert_eq!(response.extensions().get::<Provenance>(), None, "ahead by {ahead:?}");
         assert_ne!(read(response).await["session_id"], last_week["session_id"]);
+    }
+}
+
+const FIRST: &str = r#"{"session_id":"11111111-2222-4333-8444-555555555555","status":"Approved"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_answer_could_not_be_read_is_not_adopted_by_another_operation() {
+    for readable in [true, false] {
+        let requests = Arc::new(AtomicU32::new(0));
+        let client = service_fn(move |request: Request<Body>| {
+            let first: &[u8] = if readable { FIRST.as_bytes() } else { b"\x1f\x8b" };
+            let response = |status, body: Body| Ok(Response::builder().status(status).body(body).unwrap());
+            ready(match (request.method(), requests.fetch_add(1, Ordering::SeqCst)) {
+                (&Method::GET, _) => response(200, Body::from(format!(r#"{{"count":1,"results":[{FIRST}]}}"#))),
+                (_, 0) => response(201, Body::from(Bytes::from_static(first))),
+                // Never arrived.
+                (_, 1) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                _ => response(201, Body::from("{}")),
+            })
+        });
+        let service = IdempotencyLayer::new().store(MemoryStore::new()).layer(client);
+        assert!(service.clone().oneshot(unmarked("first")).await.is_ok());
+        let second = service.clone().oneshot(unmarked("second")).await;
+        if readable {
+            assert_eq!(second.unwrap().extensions().get::<Provenance>(), None, "sent again");
+            continue;
+        }
+        assert!(second.unwrap_err().as_inner().is_some());
+        let refused = service.clone().oneshot(unmarked("second")).await.unwrap_err();
+        let Some(Refused::Undecided { why: Undecided::Unread, .. }) = refused.as_layer() else { panic!("{refused:?}") };
+        // Whoever made it knows that it is done, and no more.
+        let again = service.oneshot(unmarked("first")).await.unwrap_err();
+        assert!(matches!(again.as_layer(), Some(Refused::AlreadyDone { session_id: None, .. })), "{again:?}");
     }
 }

@@ -306,3 +306,43 @@ async fn a_doubt_within_a_stack_reaches_a_store_around_it() {
         assert_eq!(script.methods(), sent, "looked up before it is sent again");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_here_is_not_asked_for_in_a_form_that_cannot_be() {
+    let seen: Arc<Mutex<Vec<(Method, HeaderMap)>>> = Arc::default();
+    let inner = service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: Request<Body>| {
+            seen.lock().unwrap().push((request.method().clone(), request.headers().clone()));
+            std::future::ready(match *request.method() {
+                Method::GET => Ok(answer(200, r#"{"count":0,"results":[]}"#)),
+                _ => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            })
+        }
+    });
+    let mut call = creation(of("order-7"));
+    let about_the_call = ["range", "if-none-match", "prefer", "digest", "content-digest", "want-digest", "te"];
+    for name in about_the_call.into_iter().chain(["accept-encoding", "x-correlation-id"]) {
+        call.headers_mut().insert(name, "gzip".parse().unwrap());
+    }
+    stored().layer(inner).oneshot(call).await.unwrap_err();
+    for (method, headers) in &*seen.lock().unwrap() {
+        assert_eq!(headers["accept-encoding"], "identity", "{method}");
+        assert!(headers.contains_key("x-correlation-id") && headers.contains_key("x-api-key"));
+        let kept = about_the_call.iter().filter(|name| headers.contains_key(**name)).count();
+        assert_eq!(kept, if method == Method::GET { 0 } else { about_the_call.len() }, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoded_body_is_not_given_again() {
+    let inner = service_fn(async |_: Request<Body>| {
+        let mut response = answer(201, "\u{1f}");
+        response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        Ok::<_, io::Error>(response)
+    });
+    let service = stored().replay(true).layer(inner);
+    service.clone().oneshot(creation(of("order-7"))).await.unwrap();
+    let again = service.oneshot(creation(of("order-7"))).await.unwrap_err();
+    assert!(matches!(again.as_layer(), Some(Refused::AlreadyDone { .. })), "{again:?}");
+}

@@ -58,6 +58,7 @@ use crate::{
 /// | one made since, and nobody's | it is adopted | it is what came of the call, or what Didit would answer it with now |
 /// | one made since, by another operation in the store | absent, and the call is sent again | at most the call was answered with the other's: sent again, it is again, or gets its first own |
 /// | one made since by another in the store, and one that is nobody's | the second is adopted | as if the first were not there |
+/// | one made since, and nobody's, where the id of another operation's session could not be read | [undecided](Undecided::Unread) | it may be that one |
 /// | several made since, and nobody's | [undecided](Undecided::Several) | nothing tells them apart |
 ///
 /// So two operations share a session if Didit said so, or if their `metadata` does, and never by a guess of this side's. A
@@ -272,8 +273,13 @@ impl Wanted {
                 free.push(row);
             }
         }
+        if free.is_empty() {
+            return Ok(None);
+        }
+        if lookup.has_unread(&self.vendor_data).await.map_err(|LookupFailed| Undecided::LookupFailed)? {
+            return Err(Undecided::Unread);
+        }
         match free.as_slice() {
-            [] => Ok(None),
             _ if !sent.is_known => Err(Undecided::Clocks),
             [row] => Ok(Some(Verdict::Found(self.found(row, None).by_elimination()))),
             rows => Err(Undecided::Several { candidates: rows.len() }),

@@ -103,6 +103,7 @@ mod lookup;
 mod named;
 mod provenance;
 mod run;
+mod unread;
 
 use std::{
     sync::Arc,

@@ -43,6 +43,10 @@ impl Named {
             .as_ref()
             .filter(|_| !request.method().is_safe())
             .and_then(|key| Self::read(shared, request, key, own_key, operation_id));
+        if named.is_some() {
+            // The id of what was made is read out of the answer, and what is kept of it is given to whoever asks next.
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         (key, named)
     }
 

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::Service;
+use uuid::Uuid;
 
 use super::{
     AnswerBody, Error, Provenance, Refused, StoredIdempotencyLayer,
@@ -17,6 +18,7 @@ use super::{
     lead::{Lead, Lease},
     lookup::Lookups,
     named::Named,
+    unread::Mark,
 };
 use crate::{
     call::{CallOptions, CallReport, RetryOverride, current},
@@ -379,6 +381,11 @@ impl<S, C> Run<S, C> {
             (_, None) if lead.in_doubt => Settlement::Unknown,
             (_, None) => Settlement::Forget,
         };
+        if let Settlement::Done(Answer { status, session_id, .. }) = &settlement
+            && status.is_success()
+        {
+            self.mark(lead, came.route.1, *session_id).await;
+        }
         let turn = lead.settle(settlement).await;
         // Whoever waited asked for the same at the same time, so a rejection is theirs too.
         if let (Some(turn), Ok(response), Some(data)) = (turn, &came.result, came.whole) {
@@ -388,12 +395,26 @@ impl<S, C> Run<S, C> {
         came.result
     }
 
+    /// Remembers that a session was made whose id could not be read, if that is so.
+    async fn mark(&mut self, lead: &mut Lead, class: RetryClass, id: Option<Uuid>) {
+        let Shared { store, lease, clock, .. } = &*self.shared;
+        let Some(mark) = Mark::of(store.secret(), &self.named.key, self.named.body.as_ref(), class, id) else { return };
+        // If the caller goes away meanwhile, what was done must not be taken for undone.
+        lead.in_doubt = true;
+        let claim = Claim { fingerprint: self.named.fingerprint, lease: *lease };
+        let written = timeout(ASKING_TIME, mark.write(&**store, claim, clock.now())).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!("a session whose id could not be read was not marked in the idempotency store");
+        }
+    }
+
     /// What the store keeps of a success.
     fn kept<RB: Body>(&self, response: &Response<AnswerBody<RB>>, whole: Option<&Bytes>) -> Answer {
         let answer = Answer::new(response.status());
         let Some(whole) = whole else { return answer };
         let answer = answer.with_id_of(whole);
-        if !self.shared.replay {
+        // One that is encoded all the same would be given again to somebody who may not be able to read it.
+        if !self.shared.replay || response.headers().contains_key(header::CONTENT_ENCODING) {
             return answer;
         }
         answer.with_body(response.headers().get(header::CONTENT_TYPE).cloned(), whole.clone())
