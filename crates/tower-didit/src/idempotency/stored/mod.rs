@@ -13,7 +13,7 @@
 //! | that of a call under way in this process | it waits, and gets the same answer; if the other is dropped, it takes over |
 //! | that of a call under way in another process | it waits and asks the store again |
 //! | that of a call that succeeded | the answer is given again if [replay](StoredIdempotencyLayer::replay) is on, else [`Refused::AlreadyDone`] with its status and id |
-//! | that of a call with another method, path or body | [`Refused::Conflict`] |
+//! | that of a call with another method, path or body | [`Refused::Conflict`]; another body is noticed if its type shows that it [lies in memory](super#keys-that-survive-a-restart) |
 //! | that of a call that was cancelled, died with its process, or was silent for longer than its lease | it is [looked up](super::reconcile) before anything is sent |
 //!
 //! # What counts as done
