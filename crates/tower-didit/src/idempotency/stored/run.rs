@@ -229,7 +229,8 @@ impl<S, C> Run<S, C> {
                     return match sent {
                         Ok(came) => self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error))),
                         Err(Stopped::Lost(error, _)) => Err(Stopped::Lost(error, Some(Box::new(came.result)))),
-                        Err(ended) => Err(ended),
+                        // It could not be sent again, which says nothing of the first time.
+                        Err(Stopped::Ended(_)) => came.result.map_err(|error| Stopped::Ended(Error::Inner(error))),
                     };
                 }
                 Settlement::Keep
@@ -249,7 +250,7 @@ impl<S, C> Run<S, C> {
     ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
         match self.claim(turn).await {
             Ok(Place::Answered(response)) => Ok(response),
-            Err(done @ Refused::AlreadyDone { .. }) => Err(Error::Layer(done)),
+            Err(done @ Refused::AlreadyDone { .. }) => Err(Error::Layer(done.after_sending())),
             // Nothing is sent twice by one call: a lead is left to the next, as it was found.
             Ok(Place::Lead { .. }) | Err(_) => given_up(error, last),
         }
