@@ -171,6 +171,47 @@ async fn a_look_up_that_stalls_comes_to_nothing_in_time() {
     }
 }
 
+/// Takes a second for a claim.
+#[derive(Debug, Default)]
+struct Slow(MemoryStore);
+
+impl Store for Slow {
+    fn secret(&self) -> &HashSecret {
+        self.0.secret()
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            sleep(SECOND).await;
+            store.begin(key, claim, now).await
+        })
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.0.renew(key, epoch, until)
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        self.0.holder(id)
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        self.0.settle(key, epoch, settlement, now)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_another_payload_does_not_get_the_right_one_refused() {
+    let script = Script::new([Ok((201, "{}"))]);
+    let service = IdempotencyLayer::new().store(Slow::default()).replay(true).layer(script.service());
+    let call = |body: &'static str| with(to(Method::POST, "/v3/face-match/"), of("a")).map(|_| Full::from(body));
+    service.clone().oneshot(call("right")).await.unwrap();
+    let (wrong, right) = tokio::join!(service.clone().oneshot(call("wrong")), service.clone().oneshot(call("right")));
+    assert!(matches!(wrong.unwrap_err().as_layer(), Some(Refused::Conflict { .. })));
+    assert_eq!((right.unwrap().status(), script.sent()), (StatusCode::CREATED, 1));
+}
+
 /// Never says whether a claim is granted.
 #[derive(Debug, Default)]
 struct Hung(MemoryStore);

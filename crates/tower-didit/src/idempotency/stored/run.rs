@@ -144,7 +144,7 @@ impl<S, C> Run<S, C> {
         RB: Body<Data: Send, Error: Send> + Send + Unpin,
     {
         self.start = Instant::now();
-        let seat = self.shared.flights.join(self.named.key, self.named.fingerprint).map_err(Error::Layer)?;
+        let seat = self.shared.flights.join((self.named.key, self.named.fingerprint));
         let turn = timeout_at(self.start + self.wait, seat.turn()).await;
         let mut turn = turn.map_err(|_elapsed| Error::Layer(Refused::still_running(self.wait)))?;
         if let Some(left) = turn.answer() {
