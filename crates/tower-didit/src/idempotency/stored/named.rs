@@ -59,7 +59,11 @@ impl Named {
     ) -> Option<Self> {
         let (secret, method) = (shared.store.secret(), request.method().as_str().as_bytes());
         let key = match &operation_id {
-            _ if own_key => secret.hash("key", [key.as_str().as_bytes()]),
+            // As it is sent: quotes may be of the header, and are of the key then in one place and not in the other.
+            _ if own_key => {
+                let sent = request.headers().get(&shared.keys.header);
+                secret.hash("key", [sent.map_or(key.as_str().as_bytes(), HeaderValue::as_bytes)])
+            }
             // NOTE: without the body, unlike the key that is sent: another body must be found to be a conflict.
             Some(id) => secret.hash("operation", [id.as_str().as_bytes(), method, request.uri().path().as_bytes()]),
             None => return None,
