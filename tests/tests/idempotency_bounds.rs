@@ -5,7 +5,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService
 use tower_didit::{
     DiditLayer,
     body::ReplayBody,
-    call::{CallOptions, CallReport},
+    call::{CallOptions, CallReport, RetryOverride},
     deadline::DeadlineLayer,
     idempotency::{
         HashSecret, IdempotencyLayer, Refused, StoredIdempotencyLayer,
@@ -204,7 +207,7 @@ impl Store for Slow {
 #[tokio::test(start_paused = true)]
 async fn a_call_with_another_payload_does_not_get_the_right_one_refused() {
     let script = Script::new([Ok((201, "{}"))]);
-    let service = IdempotencyLayer::new().store(Slow::default()).replay(true).layer(script.service());
+    let service = IdempotencyLayer::new().store(Slow::default()).replay(true).layer(script.service::<Body>());
     let call = |body: &'static str| with(to(Method::POST, "/v3/face-match/"), of("a")).map(|_| Full::from(body));
     service.clone().oneshot(call("right")).await.unwrap();
     let (wrong, right) = tokio::join!(service.clone().oneshot(call("wrong")), service.clone().oneshot(call("right")));
@@ -386,4 +389,31 @@ async fn an_encoded_body_is_not_given_again() {
     service.clone().oneshot(creation(of("order-7"))).await.unwrap();
     let again = service.oneshot(creation(of("order-7"))).await.unwrap_err();
     assert!(matches!(again.as_layer(), Some(Refused::AlreadyDone { .. })), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_waits_for_another_is_taken_from_its_own_time() {
+    for own in [true, false] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let inner = service_fn(move |_: Request<ReplayBody<Body>>| {
+            let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                sleep(if first { 8 * SECOND } else { 3_600 * SECOND }).await;
+                // Nothing was done, so the next one may.
+                Ok::<_, io::Error>(answer(429, ""))
+            }
+        });
+        let stack = DiditLayer::builder().api_key("key").deadline(10 * SECOND).idempotency_store(MemoryStore::new());
+        let service = stack.build().unwrap().layer(inner);
+        let call =
+            |options: CallOptions| with(to(Method::POST, "/v3/face-match/"), options.retry(RetryOverride::Never));
+        let leader = tokio::spawn(service.clone().oneshot(call(of("a"))));
+        settle_down().await;
+        let start = Instant::now();
+        let options = if own { of("a").deadline(10 * SECOND) } else { of("a") };
+        let late = service.oneshot(call(options)).await.unwrap_err();
+        assert!(matches!(late.kind(), stack::ErrorKind::Deadline(_)), "{late:?}");
+        assert_eq!(start.elapsed(), 10 * SECOND);
+        assert_eq!(leader.await.unwrap().unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    }
 }

@@ -53,6 +53,10 @@ pub(super) struct Run<S, C> {
     /// The total time that the call has, waiting for others apart.
     total: Duration,
     wait: Duration,
+    /// Whether waiting for others takes from the total time.
+    wait_counts: bool,
+    /// What is left of the total time for sending the call for the first time.
+    left: Duration,
     start: Instant,
     retry: Option<RetryOverride>,
     /// Whether anything was sent by this call.
@@ -132,8 +136,10 @@ impl<S, C> Run<S, C> {
         let total = total(&shared, options);
         let deadline = options.and_then(|options| options.deadline);
         let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
-        let retry = options.and_then(|options| options.retry);
-        Self { shared, inner, classifier, named, total, wait, start: Instant::now(), retry, sent: false }
+        // Whoever set a wait of its own wants it on top.
+        let wait_counts = deadline.is_some() || shared.wait.is_none();
+        let (retry, start) = (options.and_then(|options| options.retry), Instant::now());
+        Self { shared, inner, classifier, named, total, wait, wait_counts, left: total, start, retry, sent: false }
     }
 
     pub(super) async fn run<B, RB>(mut self, request: Request<B>) -> Result<Response<AnswerBody<RB>>, Error<S::Error>>
@@ -157,6 +163,9 @@ impl<S, C> Run<S, C> {
                 Place::Lead { lead, since } => (lead, since),
                 Place::Answered(response) => return Ok(response),
             };
+            if self.wait_counts {
+                self.left = self.total.saturating_sub(self.start.elapsed());
+            }
             let (error, last) = match self.lead(&mut lead, since, &parts, &mut body).await {
                 Ok(response) => return Ok(response),
                 Err(Stopped::Ended(error)) => return Err(error),
@@ -205,7 +214,11 @@ impl<S, C> Run<S, C> {
         let Some(first) = body.take().or_else(|| payload::of_bytes(self.named.body.clone()?)) else {
             return Err(Stopped::Ended(Error::Layer(Refused::store(StoreError::Fenced))));
         };
-        let came = self.send(lead, Request::from_parts(parts.clone(), first)).await?;
+        let mut request = Request::from_parts(parts.clone(), first);
+        if self.left < self.total {
+            request.extensions_mut().get_or_insert_default::<CallOptions>().deadline = Some(self.left);
+        }
+        let came = self.send(lead, request, self.left).await?;
         if !came.is_in_doubt(lead) {
             return self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error)));
         }
@@ -223,7 +236,7 @@ impl<S, C> Run<S, C> {
                 {
                     let confirmed = lead.confirm().await;
                     let sent = match confirmed {
-                        Ok(()) => self.send(lead, Request::from_parts(parts.clone(), again)).await,
+                        Ok(()) => self.send(lead, Request::from_parts(parts.clone(), again), self.total).await,
                         Err(error) => Err(error.into()),
                     };
                     return match sent {
@@ -286,18 +299,19 @@ impl<S, C> Run<S, C> {
         }
     }
 
-    /// Sends the call, through everything below.
+    /// Sends the call, through everything below, which has to be ready within this time.
     async fn send<B, RB>(
         &mut self,
         lead: &mut Lead,
         request: Request<B>,
+        within: Duration,
     ) -> Result<Came<RB, S::Error>, Stopped<RB, S::Error>>
     where
         S: Service<Request<B>, Response = Response<RB>>,
         C: Classify<S::Error>,
         RB: Body + Unpin,
     {
-        lead.hold(ready(&mut self.inner, self.total)).await?.map_err(Stopped::Ended)?;
+        lead.hold(ready(&mut self.inner, within)).await?.map_err(Stopped::Ended)?;
         let doubted_before = std::mem::replace(&mut lead.in_doubt, true);
         let mut came = lead.hold(self.attempt(request)).await?;
         lead.in_doubt = doubted_before || came.in_doubt;
