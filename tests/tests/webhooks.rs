@@ -325,6 +325,32 @@ async fn a_worker_that_is_told_to_stop_finishes_what_it_has_begun() {
     assert_eq!((effects.all().len(), counts.done, counts.pending), (1, 1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_worker_dies_is_handled_by_another_when_its_lease_is_over() {
+    let inbox = MemoryInbox::new();
+    let began = Arc::new(Mutex::new(Vec::new()));
+    let worker = |number: usize| {
+        let began = Arc::clone(&began);
+        let handler = service_fn(move |delivery: Delivery| {
+            began.lock().unwrap().push(number);
+            let hangs = delivery.attempt == 1;
+            async move { if hangs { std::future::pending().await } else { Ok::<_, Failure>(()) } }
+        });
+        tokio::spawn(Worker::builder(inbox.clone()).build(handler).unwrap().run())
+    };
+    let workers = [worker(0), worker(1)];
+    // Both have found nothing, and wait.
+    sleep(Duration::from_secs(1)).await;
+    let sandbox = didit(&inbox).build().unwrap();
+    let id = session(&sandbox, "user-7").await;
+    sandbox.set_session_status(&id, SessionStatus::Approved).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let first = began.lock().unwrap()[0];
+    workers[first].abort();
+    sleep(2 * Worker::LEASE).await;
+    assert_eq!(*began.lock().unwrap(), [first, 1 - first]);
+}
+
 // ===== the sweep =====
 
 /// A sweep through the stack, and the local Didit whose webhooks it looks for.

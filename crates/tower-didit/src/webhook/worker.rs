@@ -187,7 +187,9 @@ where
                         tickets.insert(task.id(), (ticket, attempt));
                     }
                     Ok(Claim::Idle { next: due }) => {
-                        next = due.map(|due| due.since(clock.now()));
+                        // Who claims an event tells nobody, and may die with it: nobody else may know when its lease is over.
+                        let lease = self.settings.terms.lease;
+                        next = Some(due.map_or(lease, |due| due.since(clock.now()).min(lease)));
                         break;
                     }
                     Err(error) => {

@@ -131,7 +131,7 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     fn counts(&self) -> InboxFuture<Counts>;
 
     /// Is ready when an event may be due earlier than the last [`Claim::Idle`] said. An inbox that cannot tell waits for a
-    /// while instead.
+    /// while instead. Claims need not count, though their leases end: an idle worker asks again after one lease.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
     /// Since when it knows of every stream that something happened in: since it was made, or since what it forgot. A sweep
