@@ -1,6 +1,7 @@
 //! What the tests of the workspace share: a probe for readiness, requests to the local Didit, a server that counts its
 //! connections, and a log in memory.
 
+mod date;
 mod json_log;
 mod named;
 mod probe;
@@ -9,6 +10,7 @@ mod upload;
 mod upstream;
 
 pub use self::{
+    date::date,
     json_log::JsonLog,
     named::{File, SECOND, Still, approve_all, creation, json, of, settle_down, stored, with},
     probe::{Answer, ReadinessProbe},

@@ -6,6 +6,10 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -203,6 +207,19 @@ impl Inbox for Broken {
     fn known_since(&self) -> InboxFuture<Timestamp> {
         self.fails()
     }
+}
+
+#[tokio::test]
+async fn an_event_is_as_old_as_the_clock_says_now() {
+    let ahead = Arc::new(AtomicU64::new(3_600));
+    let clock = Arc::clone(&ahead);
+    let date = move || UNIX_EPOCH + Duration::from_secs(SIGNED + clock.load(Ordering::SeqCst));
+    let receiver = builder(MemoryInbox::new()).date(date).build().unwrap();
+    let (headers, body) = signed(&event());
+    assert_eq!(post(&receiver, headers.clone(), body.clone()).await, 400);
+    // The clock is set back to the right time.
+    ahead.store(1, Ordering::SeqCst);
+    assert_eq!(post(&receiver, headers, body).await, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use didit_sandbox::{Destination, Fault, Faults, Rule, When};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tests::{Body, JsonLog, create_session, get, sandbox};
+use tests::{Body, JsonLog, create_session, date, get, sandbox};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
@@ -32,7 +32,7 @@ async fn one_id_stands_in_every_line_from_the_request_to_the_webhook_an_hour_lat
     let twice =
         Rule::new(Fault::status(StatusCode::SERVICE_UNAVAILABLE)).on_route("session-create").when(When::First(2));
     let secrets = Secrets::new(["not-a-real-secret"]).unwrap();
-    let receiver = Receiver::builder(secrets, inbox.clone()).build().unwrap();
+    let receiver = Receiver::builder(secrets, inbox.clone()).date(date()).build().unwrap();
     let sandbox = sandbox(7)
         .limits(Limits::none())
         .webhook(Destination::service(receiver, "not-a-real-secret"))

@@ -19,7 +19,7 @@ use didit_sandbox::{
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tests::{Body, create_session, sandbox};
+use tests::{Body, create_session, date, sandbox};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
@@ -42,7 +42,7 @@ fn secrets() -> Secrets {
 }
 
 fn receiver(inbox: &MemoryInbox) -> Receiver {
-    Receiver::builder(secrets(), inbox.clone()).build().unwrap()
+    Receiver::builder(secrets(), inbox.clone()).date(date()).build().unwrap()
 }
 
 /// A local Didit that sends its webhooks into the inbox.
@@ -406,7 +406,7 @@ async fn an_event_that_is_only_late_overtakes_the_sweep() {
         // Comes after the grace has ended and the sweep has found it; then it is one too many.
         let late = WebhookFault::Delay(Duration::from_secs(2_000));
         let verifier = didit_api::webhook::Verifier::new().tolerance(HOUR);
-        let receiver = Receiver::builder(secrets(), inbox.clone()).verifier(verifier).build().unwrap();
+        let receiver = Receiver::builder(secrets(), inbox.clone()).verifier(verifier).date(date()).build().unwrap();
         let sandbox = sandbox(8)
             .limits(Limits::none())
             .webhook(Destination::service(receiver, SECRET))

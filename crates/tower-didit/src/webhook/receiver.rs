@@ -48,8 +48,13 @@ struct Shared {
     answer_within: Duration,
     places: Arc<Semaphore>,
     inbox: Arc<dyn Inbox>,
+    date: Date,
     clock: Clock,
 }
+
+/// What tells how old an event is.
+#[derive(Clone)]
+struct Date(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 /// Makes a [`Receiver`]: [`Receiver::builder`].
 #[derive(Clone, Debug)]
@@ -61,6 +66,7 @@ pub struct ReceiverBuilder {
     answer_within: Duration,
     at_once: usize,
     inbox: Arc<dyn Inbox>,
+    date: Date,
 }
 
 /// A webhook that is Didit's and not taken in yet: what the axum extractor gives. `Debug` shows ids and statuses only.
@@ -155,6 +161,13 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Reads the date elsewhere, by which an event is too old or not. The system's clock by default, at each event, so that
+    /// a clock that is set right is right at once. A test whose time is paused gives its own.
+    pub fn date(mut self, date: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.date = Date(Arc::new(date));
+        self
+    }
+
     /// Makes the receiver.
     ///
     /// # Errors
@@ -162,7 +175,7 @@ impl ReceiverBuilder {
     /// [`ConfigError::Duration`] for an answer later than 5 s, when Didit has given up; [`ConfigError::Zero`] for a body or
     /// a number of nothing.
     pub fn build(self) -> Result<Receiver, ConfigError> {
-        let Self { verifier, secrets, max_body, answer_within, at_once, inbox } = self;
+        let Self { verifier, secrets, max_body, answer_within, at_once, inbox, date } = self;
         check_duration("answer_within", answer_within, Duration::from_millis(1), Receiver::DIDIT_WAITS)?;
         for (setting, value) in [("max_body", max_body), ("at_once", at_once)] {
             if value == 0 {
@@ -171,7 +184,7 @@ impl ReceiverBuilder {
         }
         let places = Arc::new(Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)));
         let (verifier, clock) = (verifier.max_body(max_body), Clock::start());
-        let shared = Shared { verifier, secrets, max_body, answer_within, places, inbox, clock };
+        let shared = Shared { verifier, secrets, max_body, answer_within, places, inbox, date, clock };
         Ok(Receiver { shared: Arc::new(shared) })
     }
 }
@@ -201,6 +214,7 @@ impl Receiver {
             answer_within: Self::ANSWER_WITHIN,
             at_once: Self::AT_ONCE,
             inbox: Arc::new(inbox),
+            date: Date(Arc::new(clock::wall)),
         }
     }
 
@@ -220,7 +234,8 @@ impl Receiver {
             return Err(Refusal::Method);
         }
         let payload = self.read(&parts, body, until).await?;
-        let verified = self.shared.verifier.verify(&payload, &parts.headers, &self.shared.secrets, self.now())?;
+        let now = (self.shared.date.0)();
+        let verified = self.shared.verifier.verify(&payload, &parts.headers, &self.shared.secrets, now)?;
         Ok(Webhook { verified, payload, receiver: self.clone(), until, _place: Arc::new(place) })
     }
 
@@ -239,12 +254,6 @@ impl Receiver {
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) | Err(_) => Err(Refusal::Body),
         }
-    }
-
-    /// The time by the system's clock or tokio's, whichever is ahead: tokio's stands still while the machine sleeps, and is
-    /// ahead in a test whose time is paused.
-    fn now(&self) -> SystemTime {
-        self.shared.clock.now().to_system_time().max(clock::wall())
     }
 
     async fn receive<B>(self, request: Request<B>) -> Response<Empty<Bytes>>
@@ -273,6 +282,12 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE => tracing::error!(refusal = %self, source, "a webhook could not be taken"),
             _ => tracing::warn!(refusal = %self, source, "a webhook was refused"),
         }
+    }
+}
+
+impl fmt::Debug for Date {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Date").finish_non_exhaustive()
     }
 }
 
