@@ -4,7 +4,8 @@ use std::{collections::HashMap, fmt, future::pending, future::poll_fn, sync::Arc
 
 use didit_api::webhook::{Event, WebhookType};
 use tokio::{
-    task::{Id, JoinError, JoinSet},
+    sync::watch,
+    task::{Id, JoinError, JoinSet, yield_now},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tower::Service;
@@ -53,6 +54,24 @@ struct Settings {
     backoff: ExponentialBackoff,
     random: Randomness,
 }
+
+/// A ticket whose event is being handled; the inbox may have given out a later one meanwhile.
+struct Held {
+    ticket: watch::Sender<Ticket>,
+    attempt: u32,
+    // The claim that the later ticket came with.
+    again: Option<Claimed>,
+}
+
+/// What became of an event, and whether that was written down.
+struct Left {
+    settlement: Settlement,
+    epoch: u64,
+    written: bool,
+}
+
+/// The end of a task; it leaves nothing if its claim was lost.
+type Ended = Result<(Id, Option<Left>), JoinError>;
 
 /// How long after an inbox failed it is asked again.
 const INBOX_FAILED: Duration = Duration::from_secs(1);
@@ -175,16 +194,23 @@ where
         let mut stop = std::pin::pin!(stop);
         let Settings { inbox, clock, .. } = &self.settings;
         let mut tasks = JoinSet::new();
-        let mut tickets = HashMap::new();
+        // Tickets that are held, by the task that holds them.
+        let mut held = HashMap::<Id, Held>::new();
         let mut stopping = false;
         while !stopping || !tasks.is_empty() {
             let mut next = None;
             while !stopping && tasks.len() < self.settings.at_once {
                 match inbox.claim(self.settings.terms, clock.now()).await {
                     Ok(Claim::Event(claimed)) => {
-                        let (ticket, attempt) = (claimed.ticket.clone(), claimed.attempt);
-                        let task = tasks.spawn(self.settings.clone().handle(self.handler.clone(), claimed));
-                        tickets.insert(task.id(), (ticket, attempt));
+                        let of_it = |held: &&mut Held| held.ticket.borrow().key == claimed.ticket.key;
+                        if let Some(held) = held.values_mut().find(of_it) {
+                            // Its lease was not renewed in time, as when all threads were blocked, and it goes on with this
+                            // ticket; or its task is just about to end.
+                            held.ticket.send_replace(claimed.ticket.clone());
+                            held.again = Some(claimed);
+                        } else {
+                            self.begin(claimed, &mut tasks, &mut held);
+                        }
                     }
                     Ok(Claim::Idle { next: due }) => {
                         // Who claims an event tells nobody, and may die with it: nobody else may know when its lease is over.
@@ -208,7 +234,11 @@ where
             };
             tokio::select! {
                 () = &mut stop, if !stopping => stopping = true,
-                Some(ended) = tasks.join_next_with_id() => self.settings.ended(ended, &mut tickets).await,
+                Some(ended) = tasks.join_next_with_id() => {
+                    if let Some(again) = self.settings.ended(ended, &mut held).await {
+                        self.begin(again, &mut tasks, &mut held);
+                    }
+                }
                 () = inbox.changed(), if has_room => {}
                 () = due, if has_room => {}
             }
@@ -216,11 +246,24 @@ where
     }
 }
 
+impl<H> Worker<H>
+where
+    H: Service<Delivery, Response = ()> + Clone + Send + 'static,
+    H::Error: Into<Failure>,
+    H::Future: Send,
+{
+    fn begin(&self, claimed: Claimed, tasks: &mut JoinSet<Option<Left>>, held: &mut HashMap<Id, Held>) {
+        let (ticket, attempt) = (watch::Sender::new(claimed.ticket.clone()), claimed.attempt);
+        let attempting = self.settings.clone().handle(self.handler.clone(), claimed, ticket.subscribe());
+        held.insert(tasks.spawn(attempting).id(), Held { ticket, attempt, again: None });
+    }
+}
+
 // ===== impl Settings =====
 
 impl Settings {
-    /// One attempt at one event, to its settlement.
-    async fn handle<H>(self, mut handler: H, claimed: Claimed)
+    /// One attempt at one event, to its settlement; `None` if the claim was lost.
+    async fn handle<H>(self, mut handler: H, claimed: Claimed, held: watch::Receiver<Ticket>) -> Option<Left>
     where
         H: Service<Delivery, Response = ()> + Send,
         H::Error: Into<Failure>,
@@ -231,7 +274,7 @@ impl Settings {
         // Neither can be, unless somebody else wrote into the inbox.
         let Some(event) = Event::read(&payload) else {
             tracing::error!(event = ticket.key, "what was kept of a webhook is no event; parked");
-            return self.settle(&ticket, Settlement::Park).await;
+            return Some(self.settle(&ticket, Settlement::Park).await);
         };
         let span = tracing::info_span!(
             parent: None,
@@ -246,6 +289,11 @@ impl Settings {
         );
         let received = received.to_system_time();
         let delivery = Delivery { event, attempt, received, origin, test, correlation_id: id.clone() };
+        // In a task of its own, which ends with this one: a handler may block its thread for longer than the lease.
+        let mut keeping = JoinSet::new();
+        keeping.spawn(self.clone().keep(held.clone()));
+        // Let it begin before the handler can block this thread.
+        yield_now().await;
         let attempt_of = async {
             let handled = async {
                 poll_fn(|cx| handler.poll_ready(cx)).await?;
@@ -257,24 +305,26 @@ impl Settings {
                     Ok(Err(failure)) => self.failed(&failure.into(), attempt),
                     Err(_elapsed) => self.failed(&Failure::for_now("the handler takes too long"), attempt),
                 },
-                error = self.keep(&ticket) => {
+                Some(Ok(error)) = keeping.join_next() => {
                     tracing::error!(%error, "the claim on a webhook was lost; its handler is stopped");
-                    return;
+                    return None;
                 }
             };
-            self.settle(&ticket, settlement).await;
+            let ticket = held.borrow().clone();
+            Some(self.settle(&ticket, settlement).await)
         };
-        correlation::scope(id, attempt_of).instrument(span).await;
+        correlation::scope(id, attempt_of).instrument(span).await
     }
 
     /// Renews the lease as long as it can.
-    async fn keep(&self, ticket: &Ticket) -> InboxError {
+    async fn keep(self, held: watch::Receiver<Ticket>) -> InboxError {
         loop {
             sleep(self.terms.lease / 3).await;
-            let now = self.clock.now();
+            let (ticket, now) = (held.borrow().clone(), self.clock.now());
             match self.inbox.renew(ticket.clone(), now.plus(self.terms.lease), now).await {
                 // Tried again in time, twice, before the lease is over.
                 Ok(()) | Err(InboxError::Database(_)) => {}
+                Err(_) if *held.borrow() != ticket => {}
                 Err(error) => return error,
             }
         }
@@ -291,33 +341,43 @@ impl Settings {
         Settlement::Again { at: self.clock.now().plus(wait) }
     }
 
-    async fn settle(&self, ticket: &Ticket, settlement: Settlement) {
+    async fn settle(&self, ticket: &Ticket, settlement: Settlement) -> Left {
+        let left = |written| Left { settlement, epoch: ticket.epoch, written };
         for attempt in 1..=SETTLE_ATTEMPTS {
             match self.inbox.settle(ticket.clone(), settlement, self.clock.now()).await {
-                Ok(()) => return,
+                Ok(()) => return left(true),
                 Err(error @ InboxError::Database(_)) if attempt < SETTLE_ATTEMPTS => {
                     tracing::warn!(%error, "what became of a webhook could not be written down yet");
                     sleep_until(Instant::now() + INBOX_FAILED).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, event = ticket.key, "what became of a webhook is not written down");
-                    return;
+                    break;
                 }
             }
         }
+        left(false)
     }
 
-    /// A task that panicked has not settled its event.
-    async fn ended(&self, ended: Result<(Id, ()), JoinError>, tickets: &mut HashMap<Id, (Ticket, u32)>) {
-        let (id, panicked) = match &ended {
-            Ok((id, ())) => (*id, false),
-            Err(error) => (error.id(), error.is_panic()),
+    /// A task that panicked has not settled its event, and neither has one that used a ticket that was no longer right.
+    /// Gives what is to be handled now.
+    async fn ended(&self, ended: Ended, held: &mut HashMap<Id, Held>) -> Option<Claimed> {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
         };
-        let Some((ticket, attempt)) = tickets.remove(&id) else { return };
-        if panicked {
-            let settlement = self.failed(&Failure::for_now("the handler panicked"), attempt);
-            self.settle(&ticket, settlement).await;
-        }
+        let Held { ticket, attempt, again } = held.remove(&id)?;
+        let ticket = ticket.borrow().clone();
+        let settlement = match ended {
+            Err(error) if error.is_panic() => self.failed(&Failure::for_now("the handler panicked"), attempt),
+            Ok((_, Some(left))) if left.epoch == ticket.epoch => return None,
+            Ok((_, Some(left))) if !left.written => left.settlement,
+            // Nothing is being done about the later claim.
+            Ok(_) => return again,
+            Err(_) => return None,
+        };
+        self.settle(&ticket, settlement).await;
+        None
     }
 }
 
