@@ -7,7 +7,8 @@
 //! - if [asked to](JourneyLayer::stamp), the id is **stamped** into the request: `metadata.correlation_id`, and
 //!   `metadata.operation_id` if the caller named the [operation](CallOptions::operation_id).
 //!
-//! An answer is kept when it was read to its end, which is held back until then. One that nobody reads is not kept.
+//! An answer is kept when it was read to its end: its last piece, or the end itself if that cannot be told before, is held
+//! back until then. One that nobody reads is not kept.
 //!
 //! A webhook is handled under the id that was kept; else under the one that was stamped, if it is [valid](CorrelationId);
 //! else under a new one.
@@ -171,6 +172,7 @@ impl<S, B, RB> Service<Request<B>> for Journeys<S>
 where
     S: Service<Request<B>, Response = Response<RB>>,
     B: 'static,
+    RB: Body,
 {
     type Response = Response<JourneyBody<RB>>;
     type Error = S::Error;
@@ -271,6 +273,7 @@ pin_project! {
 impl<F, RB, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<RB>, E>>,
+    RB: Body,
 {
     type Output = Result<Response<JourneyBody<RB>>, E>;
 
@@ -279,7 +282,9 @@ where
         let result = ready!(this.inner.poll(cx));
         Poll::Ready(result.map(|response| {
             let keeping = this.keeping.take().filter(|_| response.status().is_success());
-            let state = keeping.map_or(State::Passing, |keeping| State::Reading { keeping, read: Vec::new() });
+            let announced = response.headers().get(header::CONTENT_LENGTH);
+            let length = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+            let state = keeping.map_or(State::Passing, |keeping| State::Reading { keeping, read: Vec::new(), length });
             response.map(|inner| JourneyBody { inner, state })
         }))
     }
@@ -287,20 +292,20 @@ where
 
 pin_project! {
     /// The response body of [`Journeys`]: the server's own. Its end is held back until the session that it names is kept.
-    pub struct JourneyBody<B> {
+    pub struct JourneyBody<B: Body> {
         #[pin]
         inner: B,
-        state: State,
+        state: State<B::Data>,
     }
 }
 
-enum State {
+enum State<D> {
     // Nothing to be kept, or done with it.
     Passing,
-    // Reads along.
-    Reading { keeping: Keeping, read: Vec<u8> },
-    // Being kept.
-    Storing { id: CorrelationId, session: String, stored: InboxFuture<String> },
+    // Reads along, up to the length that was announced.
+    Reading { keeping: Keeping, read: Vec<u8>, length: Option<usize> },
+    // Being kept, and the last piece with it; none if the end came by itself.
+    Storing { id: CorrelationId, session: String, stored: InboxFuture<String>, last: Option<D> },
 }
 
 // ===== impl JourneyBody =====
@@ -314,7 +319,7 @@ impl<B: Body> Body for JourneyBody<B> {
         loop {
             match this.state {
                 State::Passing => return this.inner.poll_frame(cx),
-                State::Storing { id, session, stored } => {
+                State::Storing { id, session, stored, last } => {
                     match ready!(stored.as_mut().poll(cx)) {
                         Ok(first) if first != id.as_str() => tracing::info!(
                             session_id = session.as_str(),
@@ -326,15 +331,16 @@ impl<B: Body> Body for JourneyBody<B> {
                             tracing::warn!(%error, session_id = session.as_str(), "the journey of a session is not kept");
                         }
                     }
+                    let last = last.take();
                     *this.state = State::Passing;
-                    return Poll::Ready(None);
+                    return Poll::Ready(last.map(|data| Ok(Frame::data(data))));
                 }
-                State::Reading { keeping, read } => {
+                State::Reading { keeping, read, length } => {
                     let frame = ready!(this.inner.as_mut().poll_frame(cx));
                     let Some(Ok(frame)) = frame else {
                         let session = frame.is_none().then(|| session_of(read)).flatten();
                         *this.state = match session {
-                            Some(session) => keeping.store(session),
+                            Some(session) => keeping.store(session, None),
                             None => State::Passing,
                         };
                         match frame {
@@ -345,19 +351,25 @@ impl<B: Body> Body for JourneyBody<B> {
                             },
                         }
                     };
-                    return Poll::Ready(Some(Ok(match frame.into_data() {
-                        Ok(data) => {
-                            // Only data in one piece is read along, which is what every client gives.
-                            let piece = data.chunk();
-                            if piece.len() == data.remaining() && read.len() + piece.len() <= LONGEST_ANSWER {
-                                read.extend_from_slice(piece);
-                            } else {
-                                *this.state = State::Passing;
-                            }
-                            Frame::data(data)
-                        }
-                        Err(frame) => frame,
-                    })));
+                    let data = match frame.into_data() {
+                        Ok(data) => data,
+                        Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                    };
+                    // Only data in one piece is read along, which is what every client gives.
+                    let piece = data.chunk();
+                    if piece.len() != data.remaining() || read.len() + piece.len() > LONGEST_ANSWER {
+                        *this.state = State::Passing;
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    read.extend_from_slice(piece);
+                    // Whoever passes the answer on may not ask for more than this.
+                    let is_last = this.inner.is_end_stream()
+                        || this.inner.size_hint().upper() == Some(0)
+                        || *length == Some(read.len());
+                    match is_last.then(|| session_of(read)).flatten() {
+                        Some(session) => *this.state = keeping.store(session, Some(data)),
+                        None => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    }
                 }
             }
         }
@@ -368,18 +380,26 @@ impl<B: Body> Body for JourneyBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let hint = self.inner.size_hint();
+        let State::Storing { last: Some(last), .. } = &self.state else { return hint };
+        let held = u64::try_from(last.remaining()).unwrap_or(u64::MAX);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower().saturating_add(held));
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(held));
+        }
+        whole
     }
 }
 
 impl Keeping {
-    fn store(&self, session: String) -> State {
+    fn store<D>(&self, session: String, last: Option<D>) -> State<D> {
         let stored = self.inbox.remember(session.clone(), self.id.clone(), self.clock.now());
-        State::Storing { id: self.id.clone(), session, stored }
+        State::Storing { id: self.id.clone(), session, stored, last }
     }
 }
 
-impl<B> fmt::Debug for JourneyBody<B> {
+impl<B: Body> fmt::Debug for JourneyBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JourneyBody").finish_non_exhaustive()
     }
