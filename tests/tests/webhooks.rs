@@ -12,13 +12,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use didit_api::{Limits, SessionStatus, webhook::Secrets};
+use didit_api::{
+    Limits, SessionStatus,
+    webhook::{Secrets, encode, sign},
+};
 use didit_sandbox::{
     Destination, Fault, Faults, RetryStamp, Rule, Sandbox, SandboxBuilder, WebhookFault, WebhookOutcome, When,
 };
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use serde_json::Value;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, Full, StreamBody};
+use serde_json::{Value, json};
 use tests::{Body, create_session, date, sandbox};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -30,7 +34,7 @@ use tower_didit::{
         Delivery, Failure, Receiver, Worker,
         inbox::{Capacity, Inbox, MemoryInbox, Origin},
         journey::JourneyLayer,
-        sweep::Sweep,
+        sweep::{Sweep, SweepError},
     },
 };
 
@@ -351,6 +355,31 @@ async fn an_event_whose_worker_dies_is_handled_by_another_when_its_lease_is_over
     assert_eq!(*began.lock().unwrap(), [first, 1 - first]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_keeps_its_event() {
+    let inbox = MemoryInbox::new();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let tries = Arc::clone(&attempts);
+    let handler = service_fn(move |_: Delivery| {
+        tries.fetch_add(1, Ordering::SeqCst);
+        // Real time: nothing else blocks a thread. Two leases, the shortest there are.
+        let (_never, waits) = std::sync::mpsc::channel::<()>();
+        assert!(waits.recv_timeout(Duration::from_secs(2)).is_err());
+        std::future::ready(Ok::<_, Failure>(()))
+    });
+    for _ in 0..2 {
+        let worker = Worker::builder(inbox.clone()).lease(Duration::from_secs(1)).build(handler.clone()).unwrap();
+        tokio::spawn(worker.run());
+    }
+    let sandbox = didit(&inbox).build().unwrap();
+    let id = session(&sandbox, "user-7").await;
+    sandbox.set_session_status(&id, SessionStatus::Approved).unwrap();
+    while inbox.counts().await.unwrap().done == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(attempts.load(Ordering::SeqCst), 1);
+}
+
 // ===== the sweep =====
 
 /// A sweep through the stack, and the local Didit whose webhooks it looks for.
@@ -475,5 +504,136 @@ async fn sessions_from_before_the_inbox_are_left_alone_unless_asked_for() {
         let stack = DiditLayer::builder().api_key("key").build().unwrap().layer(sandbox.clone());
         let mut sweep = Sweep::builder(inbox).grace(Duration::ZERO).unknown_too(too).build(stack).unwrap();
         assert_eq!(sweep.pass().await.unwrap().found, found);
+    }
+}
+
+const A: &str = "11111111-2222-4333-8444-555555555551";
+const B: &str = "11111111-2222-4333-8444-555555555552";
+
+/// A session in a list of Didit's, made at the beginning of a year.
+fn row(session: &str, status: &str, year: u32) -> Value {
+    let made = format!("{year}-01-01T00:00:00.000000+00:00");
+    json!({ "session_id": session, "session_kind": "user", "session_number": 1, "status": status, "created_at": made })
+}
+
+/// A Didit with these sessions, all in one page, which answers a decision with this status after so long.
+fn listing(
+    rows: Vec<Value>,
+    takes: Duration,
+    decide: impl Fn(&str) -> StatusCode + Clone,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> {
+    service_fn(move |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let decided = rows.iter().find(|row| path.contains(row["session_id"].as_str().unwrap())).cloned();
+        let (page, decide) = (json!({ "count": rows.len(), "next": null, "results": rows }), decide.clone());
+        async move {
+            let Some(row) = decided else { return Ok(Response::new(Full::from(page.to_string()))) };
+            sleep(takes).await;
+            let mut response = Response::new(Full::from(row.to_string()));
+            *response.status_mut() = decide(row["session_id"].as_str().unwrap());
+            Ok(response)
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_decision_that_cannot_be_read_hides_no_other() {
+    let inbox = MemoryInbox::new();
+    let rows = [A, B].map(|session| row(session, "Approved", 2100)).to_vec();
+    let decide = |session: &str| if session == A { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    let sweep = Sweep::builder(inbox.clone()).grace(Duration::ZERO).unknown_too(true);
+    let mut sweep = sweep.build(listing(rows, Duration::ZERO, decide)).unwrap();
+    let failed = sweep.pass().await.unwrap_err();
+    assert!(matches!(failed, SweepError::Status(StatusCode::INTERNAL_SERVER_ERROR)), "{failed}");
+    let progress = sweep.progress().borrow().clone();
+    assert_eq!((progress.found, progress.looked_at, progress.noted), (1, 2, 1));
+    assert_eq!((progress.rounds, progress.failed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_session_hides_no_newer_one_behind_it() {
+    let inbox = MemoryInbox::new();
+    // The kinds follow one another, each the newest first.
+    let rows = vec![row(A, "Approved", 2000), row(B, "Approved", 2100)];
+    let sweep = Sweep::builder(inbox.clone()).grace(Duration::ZERO).unknown_too(true);
+    let mut sweep = sweep.build(listing(rows, Duration::ZERO, |_| StatusCode::OK)).unwrap();
+    let progress = sweep.pass().await.unwrap();
+    assert_eq!((progress.found, progress.looked_at, progress.rounds), (1, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_signed_while_a_sweep_read_is_not_older_than_what_it_found() {
+    let (inbox, effects) = (MemoryInbox::new(), Effects::default());
+    let _working = work(&inbox, &effects, Duration::ZERO);
+    let rows = vec![row(A, "In Review", 2100)];
+    let sweep = Sweep::builder(inbox.clone()).grace(Duration::ZERO).unknown_too(true);
+    let mut sweep = sweep.build(listing(rows, Duration::from_secs(20), |_| StatusCode::OK)).unwrap();
+    let clock = date();
+    let signing = async {
+        sleep(Duration::from_secs(7)).await;
+        clock().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    };
+    let (progress, signed) = tokio::join!(sweep.pass(), signing);
+    assert_eq!(progress.unwrap().found, 1);
+    sleep(Duration::from_secs(1)).await;
+    let event = json!({
+        "event_id": "e-1", "webhook_type": "status.updated", "timestamp": signed, "session_id": A, "status": "Approved",
+    });
+    let body = encode(&event).unwrap();
+    let mut request = Request::post("/").body(Full::<Bytes>::from(body.clone())).unwrap();
+    request.headers_mut().extend(sign(body.as_bytes(), &secrets()).unwrap());
+    assert_eq!(receiver(&inbox).oneshot(request).await.unwrap().status(), 200);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(effects.statuses(), ["In Review", "Approved"]);
+}
+
+/// What passes an answer on asks for no more than its last piece.
+#[tokio::test(start_paused = true)]
+async fn a_journey_is_kept_before_the_last_piece_of_the_answer_is_given() {
+    let answer = r#"{"session_id":"s-1"}"#;
+    let pieces = |announced: bool| {
+        let inbox = MemoryInbox::new();
+        let client = JourneyLayer::new(inbox.clone()).layer(service_fn(move |_: Request<Body>| {
+            let frames = [&answer[..5], &answer[5..]].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
+            let mut response = Response::new(StreamBody::new(tokio_stream::iter(frames)));
+            if announced {
+                response.headers_mut().insert(http::header::CONTENT_LENGTH, answer.len().into());
+            }
+            std::future::ready(Ok::<_, Infallible>(response))
+        }));
+        (inbox, client)
+    };
+    let whole = || {
+        let inbox = MemoryInbox::new();
+        let client = JourneyLayer::new(inbox.clone()).layer(service_fn(move |_: Request<Body>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer))))
+        }));
+        (inbox, client)
+    };
+    let request = || {
+        let mut request = create_session(None, "op");
+        request.extensions_mut().insert(CallOptions::new().correlation_id("first".parse().unwrap()));
+        request
+    };
+    async fn kept(inbox: &MemoryInbox) -> String {
+        let now = inbox.known_since().await.unwrap();
+        inbox.remember("s-1".into(), "other".parse().unwrap(), now).await.unwrap()
+    }
+    let (inbox, client) = whole();
+    let mut body = client.oneshot(request()).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), answer);
+    assert!(body.is_end_stream());
+    assert_eq!(kept(&inbox).await, "first");
+    // A body that cannot tell that it ends, with and without a length.
+    for announced in [true, false] {
+        let (inbox, client) = pieces(announced);
+        let mut body = client.oneshot(request()).await.unwrap().into_body();
+        for piece in [&answer[..5], &answer[5..]] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+        }
+        if !announced {
+            assert!(body.frame().await.is_none());
+        }
+        assert_eq!(kept(&inbox).await, "first", "{announced}");
     }
 }

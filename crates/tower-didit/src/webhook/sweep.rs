@@ -13,7 +13,8 @@
 //! stream to be handled, nor was this status what came last. Such a session is first noted. If it is still missing after
 //! the [grace](SweepBuilder::grace), when all of Didit's own attempts are over, its decision is read, and a
 //! `status.updated` event is made of it: signed by nobody, with the status, the metadata and the decision that Didit's
-//! decision endpoint gives, at the time of that answer.
+//! decision endpoint gives. It is dated before that was read, by the `Date` of the list, so that no event that Didit
+//! signed afterwards is older.
 //!
 //! # Once
 //!
@@ -30,8 +31,9 @@
 //!
 //! One request for a page of 50 sessions and one for each that is missing, all reads of low
 //! [priority](Priority), so many [a minute](SweepBuilder::reads_per_minute) at most. A round goes on where it was stopped, by the [bound of a
-//! pass](SweepBuilder::reads_per_pass) or by an error. Its place is in memory: a new process begins a new round, and its
-//! grace begins anew.
+//! pass](SweepBuilder::reads_per_pass) or by an error of the list or the inbox. A decision that cannot be read stops
+//! nothing: it is tried again with the next round. Its place is in memory: a new process begins a new round, and its grace
+//! begins anew.
 //!
 //! # Example
 //!
@@ -147,7 +149,8 @@ pub struct Progress {
     pub next_in: Duration,
 }
 
-/// Why a pass did not come to its end. The next one goes on from there.
+/// Why a pass did not come to its end, and the next one goes on from there; or the first decision that could not be read,
+/// whose session the next round looks at again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SweepError {
@@ -320,7 +323,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`SweepError`] says what stopped it. Calling it again goes on from there.
+    /// [`SweepError`] says what stopped it, or what could not be read. Calling it again goes on from there.
     pub async fn pass(&mut self) -> Result<Progress, SweepError> {
         let result = self.pages().await;
         let (noted, interval) = (self.noted.len(), self.settings.interval);
@@ -336,6 +339,7 @@ where
         let horizon = self.clock.now().minus(self.settings.horizon);
         let oldest = if self.settings.unknown_too { horizon } else { horizon.max(known) };
         let mut reads = self.settings.reads_per_pass;
+        let mut unread = None;
         // A page and at least one decision, or the pass would come to nothing.
         while reads >= 2 {
             reads -= 1;
@@ -344,41 +348,48 @@ where
                 .status(self.settings.statuses.clone())
                 .limit(PAGE)
                 .offset(self.offset);
-            let (_, page) =
+            let (listed, page) =
                 self.read(&format!("/v3/sessions/?{}", list.to_query())).await?.ok_or(SweepError::Unreadable)?;
             let page: SessionPage = serde_json::from_slice(&page).map_err(|_| SweepError::Unreadable)?;
             if self.offset == 0 {
                 self.seen.clear();
                 self.progress.send_modify(|progress| progress.looked_at = 0);
             }
-            let is_last = page.next.is_none() || page.results.is_empty();
+            let is_old = |row: &SessionRow| {
+                row.created_at.as_deref().and_then(created_at::parse).is_some_and(|made| made < oldest)
+            };
+            // Newest first, but each kind for itself: behind a page of nothing but old sessions all are older still.
+            let is_last = page.next.is_none() || page.results.iter().all(is_old);
             for row in page.results {
-                let made = row.created_at.as_deref().and_then(created_at::parse);
-                // Newest first: all that follow are older still.
-                if made.is_some_and(|made| made < oldest) {
-                    self.end_round();
-                    return Ok(());
-                }
-                if self.seen.contains(&row.session_id) {
+                if is_old(&row) || self.seen.contains(&row.session_id) {
                     continue;
                 }
-                let read = self.look_at(&row).await?;
+                let read = match self.look_at(&row, listed).await {
+                    Ok(read) => read,
+                    Err(error @ SweepError::Inbox(_)) => return Err(error),
+                    // One of many: the others must not wait for it.
+                    Err(error) => {
+                        unread.get_or_insert(error);
+                        true
+                    }
+                };
                 self.seen.insert(row.session_id);
                 self.progress.send_modify(|progress| progress.looked_at += 1);
                 reads -= u32::from(read);
                 if reads == 0 {
                     // The next pass begins with this page again.
-                    return Ok(());
+                    return unread.map_or(Ok(()), Err);
                 }
             }
             if is_last {
                 self.end_round();
-                return Ok(());
+                break;
             }
-            // Sessions that are made meanwhile move others back: some are seen twice, and none is passed by.
+            // Sessions that are made meanwhile move others back, and some are seen twice. Sessions that leave the list
+            // meanwhile, deleted or with another status, move others forward: those are passed by, until the next round.
             self.offset += u64::from(PAGE);
         }
-        Ok(())
+        unread.map_or(Ok(()), Err)
     }
 
     fn end_round(&mut self) {
@@ -388,8 +399,8 @@ where
         self.progress.send_modify(|progress| progress.rounds += 1);
     }
 
-    /// Whether the session's decision was read.
-    async fn look_at(&mut self, row: &SessionRow) -> Result<bool, SweepError> {
+    /// Whether the session's decision was read; the list had been answered at `listed`.
+    async fn look_at(&mut self, row: &SessionRow, listed: u64) -> Result<bool, SweepError> {
         // What stands in a path is what was read from an answer: a UUID or nothing.
         let Ok(id) = Uuid::try_parse(&row.session_id) else { return Ok(false) };
         let (session, now) = (row.session_id.as_str(), self.clock.now());
@@ -404,7 +415,7 @@ where
         if now.since(*since) < self.settings.grace {
             return Ok(false);
         }
-        let Some((at, decision)) = self.read(&format!("/v3/session/{id}/decision/")).await? else {
+        let Some((_, decision)) = self.read(&format!("/v3/session/{id}/decision/")).await? else {
             // Deleted meanwhile.
             self.noted.remove(session);
             return Ok(true);
@@ -415,7 +426,8 @@ where
             self.noted.insert(session.to_owned(), (row.status.clone(), now));
             return Ok(true);
         }
-        self.take_in(session, at, decision).await?;
+        // No later than the decision was looked at, by Didit's own clock if it tells.
+        self.take_in(session, listed, decision).await?;
         self.noted.remove(session);
         Ok(true)
     }
@@ -450,11 +462,13 @@ where
         Ok(())
     }
 
-    /// Reads at Didit: when that was answered, in seconds since 1970, and what; `None` if there is no such thing.
+    /// Reads at Didit: when that was answered by its `Date`, or else asked, in seconds since 1970, and what came; `None` if
+    /// there is no such thing.
     async fn read(&mut self, target: &str) -> Result<Option<(u64, Bytes)>, SweepError> {
         sleep_until(self.next_read).await;
         self.next_read = Instant::now() + Duration::from_secs(60) / self.settings.reads_per_minute;
         self.progress.send_modify(|progress| progress.reads += 1);
+        let before = self.clock.now().to_system_time();
         let asked = timeout(READ_TIME, self.ask(target)).await;
         let (parts, body) = asked.unwrap_or(Err(SweepError::Unreadable))?.into_parts();
         match parts.status {
@@ -465,8 +479,7 @@ where
                     .headers
                     .get(header::DATE)
                     .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-                let date = date.unwrap_or_else(|| self.clock.now().to_system_time());
-                Ok(Some((date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(), body)))
+                Ok(Some((date.unwrap_or(before).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(), body)))
             }
         }
     }
