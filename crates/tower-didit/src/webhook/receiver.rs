@@ -137,6 +137,10 @@ fn answer(status: StatusCode) -> Response<Empty<Bytes>> {
 
 impl ReceiverBuilder {
     /// Verifies in this way; its longest body is that of [`max_body`](Self::max_body). [`Verifier::new`] by default.
+    ///
+    /// With [`accept_simple`](Verifier::accept_simple), an event that comes with all signatures and again with the simple one
+    /// alone has two keys and is handled twice. With another [`tolerance`](Verifier::tolerance), the inbox has to
+    /// [know](super::inbox::Capacity::known_for) events for twice that.
     pub fn verifier(mut self, verifier: Verifier) -> Self {
         self.verifier = verifier;
         self
