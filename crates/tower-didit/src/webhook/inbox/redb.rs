@@ -90,8 +90,10 @@ impl RedbInbox {
     /// [`InboxError::Database`] if the file cannot be opened, is no inbox, or another process has it.
     pub async fn open(path: impl AsRef<Path>, capacity: Capacity) -> Result<Self, InboxError> {
         let path = path.as_ref().to_owned();
-        // It does not panic, so it can only have been cancelled, by the end of the runtime.
-        tokio::task::spawn_blocking(move || open(path, capacity)).await.unwrap_or(Err(InboxError::Closed))
+        tokio::task::spawn_blocking(move || open(path, capacity)).await.unwrap_or_else(|error| {
+            // A damaged file can make the database panic. Else it was cancelled, by the end of the runtime.
+            Err(if error.is_panic() { InboxError::Database(Arc::new(error)) } else { InboxError::Closed })
+        })
     }
 
     fn ask<T: Send + 'static>(
