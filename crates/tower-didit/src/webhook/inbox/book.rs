@@ -460,6 +460,16 @@ impl Book {
         self.known_since = since;
     }
 
+    /// The epoch of the latest claim.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Goes on after this epoch, so that none is given twice.
+    pub(super) fn restore_epoch(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
     /// Puts a stream back in.
     pub(super) fn restore_stream(&mut self, name: String, stream: Stream) {
         self.idle.insert((stream.touched, name.clone()));

@@ -205,6 +205,8 @@ struct Writer {
     clock: Clock,
     // What the file holds; `None` if that is not known, after a write that failed.
     book: Option<Book>,
+    // The latest epoch, which the file may not tell: tickets with it may still be about.
+    epoch: u64,
     queue: mpsc::UnboundedReceiver<Job>,
 }
 
@@ -214,7 +216,7 @@ fn open(path: PathBuf, capacity: Capacity) -> Result<RedbInbox, InboxError> {
     let mut book = load(&database, capacity, true, clock.now())?;
     write(&database, &mut book)?;
     let (jobs, queue) = mpsc::unbounded_channel();
-    let writer = Writer { database, capacity, clock, book: Some(book), queue };
+    let writer = Writer { database, capacity, clock, book: Some(book), epoch: 0, queue };
     let writer = thread::Builder::new()
         .name("webhook-inbox".to_owned())
         .spawn(move || writer.run())
@@ -241,7 +243,10 @@ impl Writer {
         let mut book = match self.book.take() {
             Some(book) => book,
             None => match load(&self.database, self.capacity, false, self.clock.now()) {
-                Ok(book) => book,
+                Ok(mut book) => {
+                    book.restore_epoch(self.epoch);
+                    book
+                }
                 Err(error) => {
                     for job in batch {
                         job(Err(error.clone()))(Ok(()));
@@ -254,7 +259,10 @@ impl Writer {
         let written = write(&self.database, &mut book);
         match &written {
             // Read again before anything else is done: it has gone further than the file.
-            Err(error) => tracing::error!(%error, "the webhook inbox could not be written"),
+            Err(error) => {
+                self.epoch = book.epoch();
+                tracing::error!(%error, "the webhook inbox could not be written");
+            }
             Ok(()) => self.book = Some(book),
         }
         for reply in replies {
