@@ -117,6 +117,9 @@ impl Verifier {
 
     /// Takes an event that is signed in `X-Signature-Simple` alone. Off by default: it covers four fields, and the
     /// [`Event`] then has no others.
+    ///
+    /// `event_id` is not among them, so the event has another [key](super::EventKey) than with the other signatures.
+    /// Whoever leaves those out of an event that was delivered can have it taken a second time.
     #[must_use]
     pub const fn accept_simple(mut self, accept: bool) -> Self {
         self.accept_simple = accept;
@@ -125,8 +128,8 @@ impl Verifier {
 
     /// Requires `X-Timestamp`, and that it says what was signed. On by default.
     ///
-    /// The header itself is not signed, and how old an event is is told by its body either way. Off, an event is taken
-    /// whatever the header says: Didit's documentation leaves open whether a repeated attempt has a new one.
+    /// The header itself is not signed, and how old an event is is told by its body either way. Off, the header is not
+    /// read, whatever it says: Didit's documentation leaves open whether a repeated attempt has a new one.
     #[must_use]
     pub const fn timestamp_header(mut self, required: bool) -> Self {
         self.timestamp_header = required;
@@ -152,7 +155,7 @@ impl Verifier {
         if body.len() > self.max_body {
             return Err(Rejected::TooLarge { limit: self.max_body });
         }
-        let given = Given::read(headers)?;
+        let given = Given::read(headers, self.timestamp_header)?;
         let strongest = given.strongest().ok_or(Rejected::Unsigned)?;
         if strongest == SignatureKind::Simple && !self.accept_simple {
             return Err(Rejected::OnlySimple);
@@ -262,12 +265,15 @@ struct Given {
 }
 
 impl Given {
-    fn read(headers: &HeaderMap) -> Result<Self, Rejected> {
+    fn read(headers: &HeaderMap, with_timestamp: bool) -> Result<Self, Rejected> {
         let mut signatures = [None; SignatureKind::ALL.len()];
         for (signature, kind) in signatures.iter_mut().zip(SignatureKind::ALL) {
             *signature = one(headers, kind.header(), signature_of)?;
         }
-        let timestamp = one(headers, HEADER_TIMESTAMP, |text| seconds(std::str::from_utf8(text).ok()?))?;
+        let timestamp = match with_timestamp {
+            true => one(headers, HEADER_TIMESTAMP, |text| seconds(std::str::from_utf8(text).ok()?))?,
+            false => None,
+        };
         Ok(Self { signatures, timestamp })
     }
 
