@@ -95,7 +95,7 @@ impl Book {
         if arrival.origin == Origin::Swept && !self.is_missing(arrival.stream.as_deref(), arrival.status.as_deref()) {
             return Ok(receipt(Accepted::NotMissing));
         }
-        self.make_room(arrival.payload.len())?;
+        self.make_room(arrival.payload.len(), now)?;
         self.bytes += arrival.payload.len();
         self.number += 1;
         let (key, entry) = (arrival.key.clone(), Entry::new(arrival, self.number, now));
@@ -411,15 +411,17 @@ impl Book {
         self.changed.push(Changed::Payload(key));
     }
 
-    /// Makes room for one event more; what is done longest goes first, and what is not done never.
-    fn make_room(&mut self, bytes: usize) -> Result<(), InboxError> {
-        let Capacity { events, bytes: most, .. } = self.capacity;
+    /// Makes room for one event more; what is done longest goes first, and what is not done, or could be repeated, never.
+    fn make_room(&mut self, bytes: usize, now: Timestamp) -> Result<(), InboxError> {
+        let Capacity { events, bytes: most, known_for, .. } = self.capacity;
         if self.bytes.saturating_add(bytes) > most {
             return Err(InboxError::Full);
         }
         while self.entries.len() >= events {
-            let (_, oldest) = self.done.pop_first().ok_or(InboxError::Full)?;
-            self.remove(oldest);
+            let is_spent = |(at, _): &&(Timestamp, String)| now.since(*at) >= known_for;
+            let oldest = self.done.first().filter(is_spent).cloned().ok_or(InboxError::Full)?;
+            self.done.remove(&oldest);
+            self.remove(oldest.1);
         }
         while self.idle.len() >= events {
             let Some((_, name)) = self.idle.pop_first() else { break };

@@ -15,7 +15,7 @@
 //! - An event that was [accepted](Inbox::accept) is handed to the handler **at least once**. In a [`RedbInbox`], accepted
 //!   means that it is on the disk; a [`MemoryInbox`] forgets everything with its process.
 //! - An event that was handled to its end is not handed out again, however often Didit sends it, until its key is
-//!   [forgotten](Capacity::retention). So a handler runs **once**, unless its process dies between its effect and the
+//!   [forgotten](Capacity::retention), or makes room in an inbox that is [full](Capacity::size). So a handler runs **once**, unless its process dies between its effect and the
 //!   note that it is done, or it fails after having had an effect. Whoever cannot bear that writes the effect together
 //!   with [`Delivery::key`](super::Delivery::key), in one transaction.
 //! - While it is handled, nobody else gets it. A claim has a lease that its worker renews; if the process dies, the lease
@@ -29,7 +29,7 @@
 //! | what | how long |
 //! |---|---|
 //! | the body of an event, as it came: it may hold a decision, which is personal data | until it is done, or a parked one is given up |
-//! | its key, stream, time, status, session and correlation id | [`Capacity::retention`] after it is done |
+//! | its key, stream, time, status, session and correlation id | [`Capacity::retention`] after it is done, less if room is needed |
 //! | the last time and status of each stream | the same, after the last event |
 //! | which session belongs to which correlation id | [`Capacity::journeys`] |
 //!
@@ -46,7 +46,7 @@ mod redb;
 use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use didit_api::webhook::Event;
+use didit_api::webhook::{DEFAULT_TOLERANCE, Event};
 use serde::{Deserialize, Serialize};
 
 pub use self::memory::MemoryInbox;
@@ -150,6 +150,7 @@ pub struct Capacity {
     bytes: usize,
     journeys: usize,
     retention: Duration,
+    known_for: Duration,
     parked_for: Duration,
     journeys_for: Duration,
 }
@@ -313,7 +314,7 @@ pub struct Counts {
 #[non_exhaustive]
 pub enum InboxError {
     /// There is no room for another event.
-    #[error("the inbox is full of events that are not handled yet")]
+    #[error("the inbox is full of events that are not handled yet, or were just now")]
     Full,
     /// Somebody else has the event by now.
     #[error("the event was claimed by somebody else, or is done")]
@@ -336,6 +337,7 @@ impl Capacity {
         bytes: 64 * 1024 * 1024,
         journeys: 100_000,
         retention: Duration::from_secs(35 * DAY),
+        known_for: Duration::from_secs(2 * DEFAULT_TOLERANCE.as_secs()),
         parked_for: Duration::from_secs(35 * DAY),
         journeys_for: Duration::from_secs(35 * DAY),
     };
@@ -347,8 +349,11 @@ impl Capacity {
     /// The longest time that anything is kept: a year.
     pub const LONGEST: Duration = Duration::from_secs(365 * DAY);
 
-    /// Sets how many events it holds, and how many bytes all bodies take together. When it is full of events that are not
-    /// done, further ones are refused, which the receiver answers with 503.
+    /// Sets how many events it holds, and how many bytes all bodies take together.
+    ///
+    /// When it is full, the event that is done longest is forgotten, before its [`retention`](Self::retention) is over. If
+    /// none is done, or that one is younger than [`known_for`](Self::known_for), further ones are refused, which the
+    /// receiver answers with 503.
     ///
     /// # Errors
     ///
@@ -361,13 +366,26 @@ impl Capacity {
         Ok(self)
     }
 
-    /// Sets how long events are known after they are done: for so long, none is handled twice.
+    /// Sets how long events are known after they are done: for so long, none is handled twice, unless the inbox is
+    /// [full](Self::size) before.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Duration`] outside [`SHORTEST`](Self::SHORTEST) to [`LONGEST`](Self::LONGEST).
     pub fn retention(mut self, done: Duration) -> Result<Self, ConfigError> {
         self.retention = check_duration("the retention of an inbox", done, Self::SHORTEST, Self::LONGEST)?;
+        Ok(self)
+    }
+
+    /// Sets how long events are known after they are done even if the inbox is full. By default twice
+    /// [`DEFAULT_TOLERANCE`], twenty minutes: after that, the verifier refuses a repetition. With another
+    /// [tolerance](didit_api::webhook::Verifier::tolerance), twice that.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Duration`] beyond [`LONGEST`](Self::LONGEST).
+    pub fn known_for(mut self, done: Duration) -> Result<Self, ConfigError> {
+        self.known_for = check_duration("how long events are known", done, Duration::ZERO, Self::LONGEST)?;
         Ok(self)
     }
 

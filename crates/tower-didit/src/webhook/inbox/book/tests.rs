@@ -212,12 +212,30 @@ fn room_is_made_of_what_is_done_and_never_of_what_is_not() {
     assert!(matches!(book.accept(alone("id:3"), at(0)), Err(InboxError::Full)));
     assert_eq!(accept(&mut book, alone("id:1"), 0), Accepted::Repeated);
     assert_eq!(keys(&mut book, 0).len(), 2);
-    assert_eq!(accept(&mut book, alone("id:3"), 1), Accepted::New);
-    assert_eq!(accept(&mut book, alone("id:2"), 1), Accepted::Repeated);
+    // As long as the verifier would take the first one again.
+    assert!(matches!(book.accept(alone("id:3"), at(1_199)), Err(InboxError::Full)));
+    assert_eq!(accept(&mut book, alone("id:1"), 1_199), Accepted::Repeated);
+    assert_eq!(accept(&mut book, alone("id:3"), 1_200), Accepted::New);
+    assert_eq!(accept(&mut book, alone("id:2"), 1_200), Accepted::Repeated);
     book.remember("s".to_owned(), "first".to_owned(), at(1));
     book.remember("t".to_owned(), "other".to_owned(), at(2));
     assert_eq!(book.remember("s".to_owned(), "second".to_owned(), at(3)), "second");
     assert_eq!((book.journeys.len(), book.begun.len()), (1, 1));
+}
+
+#[cfg(feature = "webhook-redb")]
+#[test]
+fn a_book_that_is_read_again_gives_no_epoch_twice() {
+    let mut before = book();
+    accept(&mut before, event(5, "Approved"), 0);
+    let ticket = claim(&mut before, 0).unwrap().ticket;
+    before.settle(ticket.clone(), Settlement::Again { at: at(1) }, at(1)).unwrap();
+    let entry = before.entry(&ticket.key).unwrap().clone();
+    let mut again = book();
+    again.restore_event(ticket.key.clone(), entry, false, at(2));
+    again.restore_epoch(before.epoch());
+    assert_eq!(claim(&mut again, 2).unwrap().ticket.key, ticket.key);
+    assert!(matches!(again.settle(ticket, Settlement::Done, at(3)), Err(InboxError::Fenced)));
 }
 
 #[test]
@@ -235,7 +253,8 @@ fn what_is_old_is_forgotten_and_the_book_says_since_when_it_knows() {
 
 #[test]
 fn a_stream_that_makes_room_is_no_longer_known() {
-    let mut book = Book::new(Capacity::DEFAULT.size(1, 100).unwrap(), at(0));
+    let capacity = Capacity::DEFAULT.size(1, 100).unwrap().known_for(Duration::ZERO).unwrap();
+    let mut book = Book::new(capacity, at(0));
     accept(&mut book, event(5, "Approved"), 3);
     keys(&mut book, 4);
     accept(&mut book, Arrival { stream: Some("status.updated/t".to_owned()), ..event(6, "Approved") }, 5);
