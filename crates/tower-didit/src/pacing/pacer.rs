@@ -138,10 +138,16 @@ impl Pacer {
         if self.config.shadow {
             return Ok(Entry::Granted(self.overdraw(asking, now)));
         }
-        match self.with(now, |ledger, wake| ledger.ask(asking, now, wake)) {
+        // Foretelling a start costs more than asking for it, so it is done for whoever reads it only.
+        let is_logged = tracing::enabled!(tracing::Level::DEBUG);
+        let (asked, wait) = self.with(now, |ledger, wake| {
+            let wait = if is_logged { ledger.wait_of(asking, now) } else { Duration::ZERO };
+            (ledger.ask(asking, now, wake), wait)
+        });
+        match asked {
             Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need()))),
             Asked::Queued(waiter) => {
-                tracing::debug!("waiting for quota");
+                tracing::debug!(wait_ms = millis(wait), "waiting for quota");
                 Ok(Entry::Queued(Place { pacer: self, need: asking.need(), waiter: Some(waiter) }))
             }
             Asked::Refused(refusal) => Err(self.refused(refusal, now)),

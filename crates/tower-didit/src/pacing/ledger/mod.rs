@@ -235,17 +235,17 @@ impl Ledger {
         Asked::Queued(waiter)
     }
 
+    /// How long a call that asked now would wait.
+    pub(super) fn wait_of(&mut self, asking: &Asking, now: Instant) -> Duration {
+        let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
+        let start = self.foretell(*self.queues.class(class), now);
+        start.map_or(Duration::ZERO, |(start, _)| start.saturating_duration_since(now))
+    }
+
     /// Takes slots although there may be none; says how long the call should have waited.
     pub(super) fn overdraw(&mut self, asking: &Asking, now: Instant) -> Duration {
         let need = asking.need();
-        let wait = match self.has_room(need, now) {
-            true => Duration::ZERO,
-            false => {
-                let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
-                let start = self.foretell(*self.queues.class(class), now);
-                start.map_or(Duration::ZERO, |(start, _)| start.saturating_duration_since(now))
-            }
-        };
+        let wait = if self.has_room(need, now) { Duration::ZERO } else { self.wait_of(asking, now) };
         self.take(need, now);
         wait
     }
