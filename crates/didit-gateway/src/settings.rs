@@ -71,7 +71,7 @@ pub enum LogFormat {
 /// Why a setting cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
-pub struct InvalidSetting {
+pub(crate) struct InvalidSetting {
     pub(crate) key: &'static str,
     pub(crate) problem: String,
 }
@@ -108,7 +108,7 @@ impl Settings {
     /// # Errors
     ///
     /// [`InvalidSetting`], which names the setting, the value, and what is allowed.
-    pub fn check(mut self) -> Result<Self, InvalidSetting> {
+    pub(crate) fn check(mut self) -> Result<Self, InvalidSetting> {
         let wrong = |key, problem| Err(InvalidSetting { key, problem });
         if let (None, Some(file)) = (&self.access_token, &self.access_token_file) {
             match std::fs::read_to_string(file) {

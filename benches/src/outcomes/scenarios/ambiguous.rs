@@ -39,8 +39,8 @@ fn faults() -> Faults {
     let sometimes = |fault, probability| Rule::new(fault).when(When::Probability(probability));
     Faults::none()
         .with(sometimes(Fault::WorkThenDrop, 0.05))
-        .with(sometimes(Fault::ResetBeforeWork, 0.03))
-        .with(sometimes(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 0.03))
+        .with(sometimes(Fault::ResetBeforeWork, 0.02))
+        .with(sometimes(Fault::status(StatusCode::SERVICE_UNAVAILABLE), 0.01))
         .with(sometimes(Fault::late_commit(Duration::from_secs(3)), 0.01))
 }
 
@@ -117,7 +117,7 @@ pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     });
     let about = format!(
         "{OPERATIONS} operations from {WORKERS} workers: one half makes sessions, with `vendor_data`, the other screens names, \
-         which is billed each time. Of the attempts 5 % are done and not answered, 3 % reset before the work, 3 % answered \
+         which is billed each time. Of the attempts 5 % are done and not answered, 2 % reset before the work, 1 % answered \
          503, 1 % done 3 s after the connection broke. Goodput is operations whose caller saw them succeed; duplicates are \
          effects beyond the first."
     );

@@ -55,6 +55,19 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// As many seeds, beginning with the one that was asked for.
+    fn seeds(self, number: usize) -> impl Iterator<Item = u64> {
+        (0..).map(move |more| self.seed.wrapping_add(more)).take(number)
+    }
+}
+
+/// The mean over runs; `None` if one of them has nothing to tell.
+fn mean<T>(results: &[T], of: impl Fn(&T) -> Option<f64>) -> Option<f64> {
+    let sum = results.iter().map(of).sum::<Option<f64>>()?;
+    Some(sum / results.len().max(1) as f64)
+}
+
 impl Scenario {
     /// All of them, in the order in which they are printed.
     pub const ALL: [Self; 9] = [

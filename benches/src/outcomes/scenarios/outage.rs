@@ -6,7 +6,7 @@ use didit_api::Limits;
 use didit_sandbox::{Fault, Faults, Rule, When};
 use http::StatusCode;
 
-use super::{Scenario, Settings};
+use super::{Scenario, Settings, mean};
 use crate::outcomes::{
     Curve, Job, Problem, Report, Row,
     demand::until,
@@ -27,6 +27,9 @@ pub const CLIENTS: u32 = 200;
 
 /// A client of the server is served again when ten seconds bring this share of what they brought before.
 const BACK: (f64, Duration) = (0.95, Duration::from_secs(10));
+
+/// How many runs there are: when a circuit is asked again is random.
+const RUNS: usize = 5;
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -100,25 +103,27 @@ fn strategies() -> Vec<AnyStrategy> {
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let names: Vec<_> = strategies().iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize| -> Job<Outage> {
-        Box::new(move || world(strategies().swap_remove(number).as_ref(), CLIENTS, settings.seed))
+    let job = |number: usize, seed: u64| -> Job<Outage> {
+        Box::new(move || world(strategies().swap_remove(number).as_ref(), CLIENTS, seed))
     };
-    let results = in_parallel((0..names.len()).map(job).collect())?;
+    let jobs = (0..names.len()).flat_map(|number| settings.seeds(RUNS).map(move |seed| job(number, seed)));
+    let results = in_parallel(jobs.collect())?;
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
-    for (name, result) in names.into_iter().zip(results) {
-        let Outage { counts, best, attempts_while_down, recovery, .. } = result;
-        curves.push(Curve { strategy: name.clone(), points: counts.curve(LENGTH, BACK.1) });
+    for (name, results) in names.into_iter().zip(results.chunks(RUNS)) {
+        if let Some(first) = results.first() {
+            curves.push(Curve { strategy: name.clone(), points: first.counts.curve(LENGTH, BACK.1) });
+        }
         rows.push(Row {
-            goodput: Some(counts.per_minute(Duration::ZERO, LENGTH)),
-            best: Some(best),
-            lost: Some(counts.lost),
-            attempts_per_call: Some(attempts_while_down),
-            recovery_s: recovery,
+            goodput: mean(results, |result| Some(result.counts.per_minute(Duration::ZERO, LENGTH))),
+            best: mean(results, |result| Some(result.best)),
+            lost: Some(results.iter().map(|result| result.counts.lost).sum()),
+            attempts_per_call: mean(results, |result| Some(result.attempts_while_down)),
+            recovery_s: mean(results, |result| result.recovery),
             ..Row::new(Scenario::Outage.name(), name)
         });
     }
     let about = format!(
-        "{CLIENTS} clients read, each again a second after it was answered; from second {} to second {} of {} every answer is \
+        "Means of {RUNS} runs; lost calls are of all. {CLIENTS} clients read, each again a second after it was answered; from second {} to second {} of {} every answer is \
          a 503. Goodput is calls served per minute of the whole run. Attempts per call are those while the server was \
          down, after the first minute of it; recovery is from its return until ten seconds bring {:.0} % of what they \
          brought before.",

@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
-use super::{Scenario, Settings};
+use super::{Scenario, Settings, mean};
 use crate::{
     Body,
     outcomes::{
@@ -38,6 +38,9 @@ const HANGS: Duration = Duration::from_secs(20);
 
 /// The calls that need it are served again when half a minute brings this share of what it brought before.
 const BACK: (f64, Duration) = (0.9, Duration::from_secs(30));
+
+/// How many runs there are: when a circuit is asked again is random.
+const RUNS: usize = 5;
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -111,27 +114,29 @@ fn strategies() -> Vec<AnyStrategy> {
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let names: Vec<_> = strategies().iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize| -> Job<ProviderDown> {
-        Box::new(move || world(strategies().swap_remove(number).as_ref(), settings.seed))
+    let job = |number: usize, seed: u64| -> Job<ProviderDown> {
+        Box::new(move || world(strategies().swap_remove(number).as_ref(), seed))
     };
-    let results = in_parallel((0..names.len()).map(job).collect())?;
+    let jobs = (0..names.len()).flat_map(|number| settings.seeds(RUNS).map(move |seed| job(number, seed)));
+    let results = in_parallel(jobs.collect())?;
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
-    for (name, result) in names.into_iter().zip(results) {
-        let ProviderDown { others, needy, best, recovery } = result;
-        curves.push(Curve { strategy: name.clone(), points: others.curve(LENGTH, BACK.1) });
+    for (name, results) in names.into_iter().zip(results.chunks(RUNS)) {
+        if let Some(first) = results.first() {
+            curves.push(Curve { strategy: name.clone(), points: first.others.curve(LENGTH, BACK.1) });
+        }
         rows.push(Row {
-            goodput: Some(others.per_minute(DOWN.0, DOWN.1)),
-            best: Some(best),
-            lost: Some(others.lost),
-            attempts_per_call: Some(needy.attempts_per_call()),
-            p50_wait_ms: others.wait(0.5),
-            p99_wait_ms: others.wait(0.99),
-            recovery_s: recovery,
+            goodput: mean(results, |result| Some(result.others.per_minute(DOWN.0, DOWN.1))),
+            best: mean(results, |result| Some(result.best)),
+            lost: Some(results.iter().map(|result| result.others.lost).sum()),
+            attempts_per_call: mean(results, |result| Some(result.needy.attempts_per_call())),
+            p50_wait_ms: mean(results, |result| result.others.wait(0.5)),
+            p99_wait_ms: mean(results, |result| result.others.wait(0.99)),
+            recovery_s: mean(results, |result| result.recovery),
             ..Row::new(Scenario::ProviderDown.name(), name)
         });
     }
     let about = format!(
-        "{} workers; {:.0} % of the calls screen names, and from second {} to second {} these hang for {} s and end in a 504. \
+        "Means of {RUNS} runs; lost calls are of all. {} workers; {:.0} % of the calls screen names, and from second {} to second {} these hang for {} s and end in a 504. \
          Goodput is the other calls per minute meanwhile, and the best what it would be if the screenings were refused at once; lost calls and waits are theirs too. Attempts per call are those \
          of the screenings, recovery is from the provider's return until half a minute brings {:.0} % of the screenings it \
          brought before. Ours tells an open circuit at once (`fail_fast`).",
