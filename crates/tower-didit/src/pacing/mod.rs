@@ -104,6 +104,7 @@ use self::{keys::Keys, ledger::Asking, pacer::Entry};
 use crate::{
     call::{CallOptions, current},
     outcome::{Classify, DiditClassifier},
+    readiness,
 };
 
 /// Sends no more than the quota allows; see the [module](self).
@@ -160,10 +161,16 @@ where
                 slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)
             }
-            // NOTE: the queued call gets a clone that was not readied. The readied service stays here, so that nothing
-            // is reserved while waiting; the clone is readied when its turn has come.
-            Ok(Entry::Queued(place)) => ResponseFuture::queued(self.inner.clone(), request, place, now, classifier),
-            Err(refused) => ResponseFuture::refused(refused, classifier),
+            // NOTE: nothing is reserved while waiting, neither here nor by the call: it gets a clone that was not readied,
+            // which is readied when its turn has come.
+            Ok(Entry::Queued(place)) => {
+                readiness::give_back(&mut self.inner);
+                ResponseFuture::queued(self.inner.clone(), request, place, now, classifier)
+            }
+            Err(refused) => {
+                readiness::give_back(&mut self.inner);
+                ResponseFuture::refused(refused, classifier)
+            }
         }
     }
 }
