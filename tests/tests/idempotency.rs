@@ -172,6 +172,18 @@ async fn another_payload_under_the_same_name_is_refused_while_it_runs_and_afterw
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quoted_key_names_the_same_call_in_the_header_and_in_the_options() {
+    let probe = ReadinessProbe::new([]);
+    let service = IdempotencyLayer::new().quoted(true).store(MemoryStore::new()).layer(probe.clone());
+    let mut in_header = to(Method::POST, "/v3/aml/");
+    in_header.headers_mut().insert("idempotency-key", "\"key-1\"".parse().unwrap());
+    service.clone().oneshot(in_header).await.unwrap();
+    let in_options = with(to(Method::POST, "/v3/aml/"), CallOptions::new().idempotency_key("key-1".parse().unwrap()));
+    assert!(matches!(refused(service.oneshot(in_options).await), Refused::AlreadyDone { .. }));
+    assert_eq!(probe.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_done_is_given_again_only_if_replay_is_on() {
     for replay in [true, false] {
         let sandbox = sandbox(5).build().unwrap();

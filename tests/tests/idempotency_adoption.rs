@@ -3,24 +3,33 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::time::Duration;
+use std::{
+    future::ready,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use didit_sandbox::{
     DEFAULT_WORKFLOW_ID, Sandbox,
     faults::{Fault, Faults, Rule, When},
 };
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use tests::{Body, File, SECOND, Still, approve_all, creation, json as read, of, sandbox, to, with};
-use tokio::time::sleep;
-use tower::{Layer, ServiceExt, util::Oneshot};
+use tokio::time::{sleep, timeout};
+use tower::{Layer, ServiceExt, service_fn, util::Oneshot};
 use tower_didit::idempotency::{
-    IdempotencyLayer, Provenance, Refused, StoredIdempotency,
+    HashSecret, IdempotencyLayer, Provenance, Refused, StoredIdempotency,
     reconcile::Undecided,
-    store::{MemoryStore, Store},
+    store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreFuture, Timestamp},
 };
+use uuid::Uuid;
 
 /// A session creation for the one person, with nothing in it that names the operation.
 fn unmarked(operation: &str) -> Request<Body> {
@@ -158,4 +167,83 @@ async fn with_a_marker_nothing_is_shared_that_the_server_did_not_share() {
     let (second, provenance) = case.made(marked("second")).await;
     assert_ne!(second, first);
     assert_eq!((provenance, case.sandbox.stats().sessions_made), (Some(Provenance::Adopted), 2));
+}
+
+/// A store as a process sees it whose clock is ahead by so much.
+#[derive(Debug)]
+struct Ahead(MemoryStore, Duration);
+
+impl Store for Ahead {
+    fn secret(&self) -> &HashSecret {
+        self.0.secret()
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        self.0.begin(key, claim, now.plus(self.1))
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.0.renew(key, epoch, until.plus(self.1))
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        self.0.settle(key, epoch, settlement, now.plus(self.1))
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        self.0.holder(id)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_last_week_is_not_adopted_because_clocks_differ() {
+    for ahead in [Duration::ZERO, 10 * SECOND] {
+        let fault = Rule::new(Fault::ResetBeforeWork).on_route("session-create").when(When::Nth(vec![2]));
+        let sandbox = sandbox(8).faults(Faults::none().with(fault)).build().unwrap();
+        let store = MemoryStore::new();
+        let one = IdempotencyLayer::new().store(Ahead(store.clone(), ahead)).layer(sandbox.clone());
+        let other = IdempotencyLayer::new().store(store).layer(sandbox.clone());
+        // The store has forgotten it long ago.
+        let last_week = read(sandbox.clone().oneshot(unmarked("first")).await.unwrap()).await;
+        approve_all(&sandbox);
+        sleep(7 * 86_400 * SECOND).await;
+        // One process is cancelled in doubt although nothing was made, and the other takes over.
+        assert!(timeout(SECOND, one.oneshot(unmarked("renewal"))).await.is_err());
+        let response = other.oneshot(unmarked("renewal")).await.unwrap();
+        assert_eq!(response.extensions().get::<Provenance>(), None, "ahead by {ahead:?}");
+        assert_ne!(read(response).await["session_id"], last_week["session_id"]);
+    }
+}
+
+const FIRST: &str = r#"{"session_id":"11111111-2222-4333-8444-555555555555","status":"Approved"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_answer_could_not_be_read_is_not_adopted_by_another_operation() {
+    for readable in [true, false] {
+        let requests = Arc::new(AtomicU32::new(0));
+        let client = service_fn(move |request: Request<Body>| {
+            let first: &[u8] = if readable { FIRST.as_bytes() } else { b"\x1f\x8b" };
+            let response = |status, body: Body| Ok(Response::builder().status(status).body(body).unwrap());
+            ready(match (request.method(), requests.fetch_add(1, Ordering::SeqCst)) {
+                (&Method::GET, _) => response(200, Body::from(format!(r#"{{"count":1,"results":[{FIRST}]}}"#))),
+                (_, 0) => response(201, Body::from(Bytes::from_static(first))),
+                // Never arrived.
+                (_, 1) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                _ => response(201, Body::from("{}")),
+            })
+        });
+        let service = IdempotencyLayer::new().store(MemoryStore::new()).layer(client);
+        assert!(service.clone().oneshot(unmarked("first")).await.is_ok());
+        let second = service.clone().oneshot(unmarked("second")).await;
+        if readable {
+            assert_eq!(second.unwrap().extensions().get::<Provenance>(), None, "sent again");
+            continue;
+        }
+        assert!(second.unwrap_err().as_inner().is_some());
+        let refused = service.clone().oneshot(unmarked("second")).await.unwrap_err();
+        let Some(Refused::Undecided { why: Undecided::Unread, .. }) = refused.as_layer() else { panic!("{refused:?}") };
+        // Whoever made it knows that it is done, and no more.
+        let again = service.oneshot(unmarked("first")).await.unwrap_err();
+        assert!(matches!(again.as_layer(), Some(Refused::AlreadyDone { session_id: None, .. })), "{again:?}");
+    }
 }

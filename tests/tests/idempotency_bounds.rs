@@ -5,12 +5,15 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tests::{Body, SECOND, create_session, of, sandbox, settle_down, stored, to, with};
@@ -19,15 +22,16 @@ use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService
 use tower_didit::{
     DiditLayer,
     body::ReplayBody,
-    call::{CallOptions, CallReport},
+    call::{CallOptions, CallReport, RetryOverride},
     deadline::DeadlineLayer,
     idempotency::{
         HashSecret, IdempotencyLayer, Refused, StoredIdempotencyLayer,
         reconcile::Undecided,
         store::{Begun, Claim, Epoch, Key, MemoryStore, Settlement, Store, StoreFuture, Timestamp},
     },
-    outcome::Settled,
+    outcome::{NotSent, Outcome, Settled, classify_fn, of_response},
     retry::RetryLayer,
+    stack,
 };
 use uuid::Uuid;
 
@@ -170,6 +174,47 @@ async fn a_look_up_that_stalls_comes_to_nothing_in_time() {
     }
 }
 
+/// Takes a second for a claim.
+#[derive(Debug, Default)]
+struct Slow(MemoryStore);
+
+impl Store for Slow {
+    fn secret(&self) -> &HashSecret {
+        self.0.secret()
+    }
+
+    fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
+        let store = self.0.clone();
+        Box::pin(async move {
+            sleep(SECOND).await;
+            store.begin(key, claim, now).await
+        })
+    }
+
+    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
+        self.0.renew(key, epoch, until)
+    }
+
+    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
+        self.0.holder(id)
+    }
+
+    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
+        self.0.settle(key, epoch, settlement, now)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_another_payload_does_not_get_the_right_one_refused() {
+    let script = Script::new([Ok((201, "{}"))]);
+    let service = IdempotencyLayer::new().store(Slow::default()).replay(true).layer(script.service::<Body>());
+    let call = |body: &'static str| with(to(Method::POST, "/v3/face-match/"), of("a")).map(|_| Full::from(body));
+    service.clone().oneshot(call("right")).await.unwrap();
+    let (wrong, right) = tokio::join!(service.clone().oneshot(call("wrong")), service.clone().oneshot(call("right")));
+    assert!(matches!(wrong.unwrap_err().as_layer(), Some(Refused::Conflict { .. })));
+    assert_eq!((right.unwrap().status(), script.sent()), (StatusCode::CREATED, 1));
+}
+
 /// Never says whether a claim is granted.
 #[derive(Debug, Default)]
 struct Hung(MemoryStore);
@@ -287,5 +332,88 @@ async fn a_transaction_that_the_server_has_is_done() {
         let error = service.oneshot(request()).await.unwrap_err();
         assert!(format!("{error:?}").contains("AlreadyDone"), "{error:?}");
         assert_eq!(script.sent(), 0, "it is known to be done");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_within_a_stack_reaches_a_store_around_it() {
+    // The first attempt may have worked, and the second did not.
+    for last in [Ok((429, "")), connection_refused()] {
+        let script = Script::new([reset(), last, Ok((201, "{}"))]);
+        let within = DiditLayer::builder().api_key("key").retry(|retry| retry.max_attempts(2)).build().unwrap();
+        // It takes errors for what they look like from outside, and knows nothing of what is in them.
+        let not_sent = |_: &stack::Error<io::Error>| Outcome::NotSent(NotSent::Transport);
+        let classifier = classify_fn(|status, headers: &HeaderMap| of_response(status, headers), not_sent);
+        let service = stored().classifier(classifier).layer(within.layer(script.service()));
+        let _ = service.clone().oneshot(creation(of("order-7"))).await;
+        let sent = [vec![Method::POST; 2], vec![Method::GET; 5], vec![Method::POST]].concat();
+        assert_eq!(script.methods(), sent, "looked up before it is sent again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_read_here_is_not_asked_for_in_a_form_that_cannot_be() {
+    let seen: Arc<Mutex<Vec<(Method, HeaderMap)>>> = Arc::default();
+    let inner = service_fn({
+        let seen = Arc::clone(&seen);
+        move |request: Request<Body>| {
+            seen.lock().unwrap().push((request.method().clone(), request.headers().clone()));
+            std::future::ready(match *request.method() {
+                Method::GET => Ok(answer(200, r#"{"count":0,"results":[]}"#)),
+                _ => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            })
+        }
+    });
+    let mut call = creation(of("order-7"));
+    let about_the_call = ["range", "if-none-match", "prefer", "digest", "content-digest", "want-digest", "te"];
+    for name in about_the_call.into_iter().chain(["accept-encoding", "x-correlation-id"]) {
+        call.headers_mut().insert(name, "gzip".parse().unwrap());
+    }
+    stored().layer(inner).oneshot(call).await.unwrap_err();
+    for (method, headers) in &*seen.lock().unwrap() {
+        assert_eq!(headers["accept-encoding"], "identity", "{method}");
+        assert!(headers.contains_key("x-correlation-id") && headers.contains_key("x-api-key"));
+        let kept = about_the_call.iter().filter(|name| headers.contains_key(**name)).count();
+        assert_eq!(kept, if method == Method::GET { 0 } else { about_the_call.len() }, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_encoded_body_is_not_given_again() {
+    let inner = service_fn(async |_: Request<Body>| {
+        let mut response = answer(201, "\u{1f}");
+        response.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+        Ok::<_, io::Error>(response)
+    });
+    let service = stored().replay(true).layer(inner);
+    service.clone().oneshot(creation(of("order-7"))).await.unwrap();
+    let again = service.oneshot(creation(of("order-7"))).await.unwrap_err();
+    assert!(matches!(again.as_layer(), Some(Refused::AlreadyDone { .. })), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_waits_for_another_is_taken_from_its_own_time() {
+    for own in [true, false] {
+        let calls = Arc::new(AtomicU32::new(0));
+        let inner = service_fn(move |_: Request<ReplayBody<Body>>| {
+            let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                sleep(if first { 8 * SECOND } else { 3_600 * SECOND }).await;
+                // Nothing was done, so the next one may.
+                Ok::<_, io::Error>(answer(429, ""))
+            }
+        });
+        let stack = DiditLayer::builder().api_key("key").deadline(10 * SECOND).idempotency_store(MemoryStore::new());
+        let service = stack.build().unwrap().layer(inner);
+        let call =
+            |options: CallOptions| with(to(Method::POST, "/v3/face-match/"), options.retry(RetryOverride::Never));
+        let leader = tokio::spawn(service.clone().oneshot(call(of("a"))));
+        settle_down().await;
+        let start = Instant::now();
+        let options = if own { of("a").deadline(10 * SECOND) } else { of("a") };
+        let late = service.oneshot(call(options)).await.unwrap_err();
+        assert!(matches!(late.kind(), stack::ErrorKind::Deadline(_)), "{late:?}");
+        assert_eq!(start.elapsed(), 10 * SECOND);
+        assert_eq!(leader.await.unwrap().unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
     }
 }

@@ -90,6 +90,7 @@ async fn a_leader_that_stands_still(store: impl Store + Clone, absent_after: Dur
     sleep(absent_after).await;
     let late = leader.await;
     assert!(matches!(late, Err(Error::Layer(Refused::AlreadyDone { session_id: Some(_), .. }))), "{late:?}");
+    assert_eq!(of_error(&late.unwrap_err()), Outcome::Ambiguous, "it was sent");
     let stats = sandbox.stats();
     assert_eq!((stats.sessions_made, stats.arrivals["session-create"]), (1, 2));
 }

@@ -16,12 +16,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tests::{Answer, Body, ReadinessProbe, create_session, get, sandbox, to};
 use tokio::time::Instant;
-use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     Randomness,
     body::ReplayBody,
     call::{CallOptions, CallReport, RetryOverride},
     circuit_breaker::CircuitBreakerLayer,
+    correlation::CorrelationLayer,
     deadline::DeadlineLayer,
     idempotency::IdempotencyLayer,
     outcome::{Outcome, classify_fn, of_error},
@@ -186,10 +187,36 @@ async fn a_call_inside_another_retry_is_not_retried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_call_within_an_outer_call_is_repeated() {
+    for side_by_side in [false, true] {
+        // Each comes to 200 with its second attempt.
+        let answers: &[u16] = if side_by_side { &[503, 503] } else { &[503, 200, 503] };
+        let probe = ReadinessProbe::new(answers.iter().map(|status| Answer::Status(*status, None)));
+        let retried = RetryLayer::didit().layer(probe.clone());
+        // A token that is asked for first, say.
+        let outer = service_fn(move |_: Request<Body>| {
+            let call = || retried.clone().oneshot(get("/v3/sessions/"));
+            let (one, other) = (call(), call());
+            async move {
+                if side_by_side {
+                    let (one, other) = tokio::join!(one, other);
+                    assert_eq!(one?.status(), StatusCode::OK);
+                    return other;
+                }
+                assert_eq!(one.await?.status(), StatusCode::OK);
+                other.await
+            }
+        });
+        let response = CorrelationLayer::new().layer(outer).oneshot(get("/v3/sessions/")).await.unwrap();
+        assert_eq!((response.status(), probe.calls()), (StatusCode::OK, 4), "side by side: {side_by_side}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_streaming_body_that_is_not_recorded_goes_out_once_and_whole() {
     let received = Arc::new(Mutex::new(Vec::new()));
     let layer = RetryLayer::builder().replay_cap(0).build().unwrap();
-    let service = layer.layer(tower::service_fn({
+    let service = layer.layer(service_fn({
         let received = Arc::clone(&received);
         move |request: Request<ReplayBody<_>>| {
             let received = Arc::clone(&received);
@@ -301,7 +328,7 @@ async fn whoever_wants_to_know_at_once_does_not_wait_for_an_open_circuit() {
 
 /// What a server would see of a request's header, after the idempotency layer.
 async fn key_sent(layer: IdempotencyLayer, request: Request<Body>) -> Option<String> {
-    let service = layer.layer(tower::service_fn(|request: Request<Body>| async move {
+    let service = layer.layer(service_fn(|request: Request<Body>| async move {
         Ok::<_, io::Error>(http::Response::new(request.headers().get("idempotency-key").cloned()))
     }));
     let key = service.oneshot(request).await.unwrap().into_body()?;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{Empty, Full};
 
-/// The bytes of a body that lies in memory: `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`. Any other streams, as far as
-/// can be told without taking it: `None`.
+/// The bytes of a body that lies in memory: `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`, and with the feature of that
+/// name one of `reqwest`. Any other streams, as far as can be told without taking it: `None`.
 pub(crate) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
     let body: &dyn Any = body;
     if let Some(full) = body.downcast_ref::<Full<Bytes>>() {
@@ -16,6 +16,10 @@ pub(crate) fn in_memory<B: 'static>(body: &B) -> Option<Bytes> {
     }
     if let Some(text) = body.downcast_ref::<String>() {
         return Some(Bytes::copy_from_slice(text.as_bytes()));
+    }
+    #[cfg(feature = "reqwest")]
+    if let Some(body) = body.downcast_ref::<reqwest::Body>() {
+        return body.as_bytes().map(Bytes::copy_from_slice);
     }
     (body.is::<Empty<Bytes>>() || body.is::<()>()).then(Bytes::new)
 }

@@ -19,6 +19,11 @@ pub(crate) fn of_bytes<B: 'static>(data: Bytes) -> Option<B> {
         *empty = data.is_empty().then(Empty::new);
     } else if let Some(unit) = slot.downcast_mut::<Option<()>>() {
         *unit = data.is_empty().then_some(());
+    } else {
+        #[cfg(feature = "reqwest")]
+        if let Some(body) = slot.downcast_mut::<Option<reqwest::Body>>() {
+            *body = Some(data.into());
+        }
     }
     made
 }
@@ -50,6 +55,14 @@ mod tests {
         assert_eq!(of_bytes::<()>(Bytes::new()), Some(()));
         assert!(of_bytes::<String>(Bytes::from_static(b"\xff")).is_none());
         assert!(of_bytes::<http_body_util::combinators::BoxBody<Bytes, std::io::Error>>(data()).is_none());
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn a_body_of_reqwest_is_read_if_it_lies_in_memory() {
+        let body = of_bytes::<reqwest::Body>(Bytes::from_static(b"hello")).unwrap();
+        assert_eq!(in_memory(&body).unwrap(), "hello");
+        assert!(in_memory(&reqwest::Body::wrap(body)).is_none());
     }
 
     #[test]

@@ -29,8 +29,11 @@ pub(crate) struct Call {
     pub(crate) report: CallReport,
     /// When the whole call must have ended.
     pub(crate) deadline: Option<Instant>,
-    /// Whether a retry layer further out already repeats this call.
+    /// Whether a retry layer further out already repeats what is being done.
     pub(crate) retried: bool,
+    /// How many attempts of calls of their own that failed within this one may have been carried out.
+    #[cfg(feature = "stack")]
+    pub(crate) doubts_within: u32,
     /// The trace that the call belongs to.
     #[cfg(any(feature = "correlation", feature = "telemetry"))]
     pub(crate) trace: Option<TraceContext>,
@@ -121,6 +124,31 @@ pub(crate) fn until<R>(at: Instant, run: impl FnOnce() -> R) -> R {
     let outer = deadline();
     with(|call| call.deadline = Some(outer.map_or(at, |outer| outer.min(at))));
     let _restore = Restore(outer);
+    run()
+}
+
+/// How many attempts of calls of their own that failed within the running one may have been carried out.
+#[cfg(feature = "idempotency")]
+pub(crate) fn doubts_within() -> u32 {
+    #[cfg(feature = "stack")]
+    return with(|call| call.doubts_within).unwrap_or_default();
+    #[cfg(not(feature = "stack"))]
+    0
+}
+
+/// Runs `run`, which belongs to an attempt, as what is repeated further out; afterwards it is as before, so that the next
+/// call within the running one is repeated too.
+#[cfg(feature = "retry")]
+pub(crate) fn repeating<R>(run: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            with(|call| call.retried = self.0);
+        }
+    }
+
+    let _restore = Restore(with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default());
     run()
 }
 
@@ -237,14 +265,15 @@ impl<F> InCall<F> {
         Self { call, inner }
     }
 
-    /// Takes the report out of a call that ended, if this future owns it.
+    /// Takes the report out of a call that failed, if this future owns it, and tells the call around it of its doubts: an
+    /// error's type hides its report, and whoever sees the error has to know.
     #[cfg(feature = "stack")]
     pub(crate) fn take_report(self: Pin<&mut Self>) -> Option<CallReport> {
-        self.project().call.take().map(|mut call| {
-            let report = mem::take(&mut call.report);
-            recycle(call);
-            report
-        })
+        let mut call = self.project().call.take()?;
+        let report = mem::take(&mut call.report);
+        recycle(call);
+        with(|outer| outer.doubts_within += report.doubts);
+        Some(report)
     }
 }
 

@@ -16,8 +16,10 @@
 //! [`CallOptions::operation_id`] gets a key made of that id, the method, the path with its query, and the body: a UUIDv8
 //! that is the same in every process, always.
 //!
-//! The body counts if it lies in memory as `Full<Bytes>`, `Empty<Bytes>`, `String` or `()`, where it can be read without
-//! being taken. Any other body may stream; its key is made of the rest.
+//! The body counts if its type shows that it lies in memory, where it can be read without being taken: `Full<Bytes>`,
+//! `Empty<Bytes>`, `String`, `()`, and with the feature `reqwest` a `reqwest::Body` of bytes. **Any other type counts as
+//! one that streams**, a `BoxBody` or an axum `Body` too, whatever is in it: the key is made of the rest, and two calls
+//! that differ in their bodies only are not told apart.
 //!
 //! # Calls that happen once
 //!

@@ -1,5 +1,4 @@
 use std::{
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -229,7 +228,7 @@ where
     pub(super) fn start(inner: &mut S, request: Request<ReplayBody<B>>, shared: &Arc<Shared<C, P, K>>) -> Self {
         let (parts, mut body) = request.into_parts();
         let wanted = parts.extensions.get::<CallOptions>().and_then(|options| options.retry);
-        let nested = current::with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default();
+        let nested = current::with(|call| call.retried).unwrap_or_default();
         if !nested {
             current::with(|call| call.report.attempts = 1);
         }
@@ -242,7 +241,8 @@ where
             body,
             harmless: wanted == Some(RetryOverride::Harmless),
         });
-        let state = State::Attempt { attempt: inner.call(Request::from_parts(parts, body)) };
+        let attempt = current::repeating(|| inner.call(Request::from_parts(parts, body)));
+        let state = State::Attempt { attempt };
         Self {
             state,
             repeat,
@@ -291,7 +291,7 @@ where
         loop {
             match (this.state.as_mut().project(), this.repeat.as_mut()) {
                 (StateProjection::Attempt { attempt }, repeat) => {
-                    let result = ready!(attempt.poll(cx));
+                    let result = ready!(current::repeating(|| attempt.poll(cx)));
                     let outcome = this.shared.classifier.of(&result);
                     // One that is repeated further out is counted there.
                     if !*this.nested {
@@ -376,7 +376,7 @@ where
                     if *this.attempts >= this.shared.max_attempts {
                         repeat.body.release();
                     }
-                    let attempt = repeat.service.call(request);
+                    let attempt = current::repeating(|| repeat.service.call(request));
                     this.state.set(State::Attempt { attempt });
                 }
                 (StateProjection::Ready, None) => unreachable!("a wait is begun only with something to repeat"),

@@ -34,7 +34,11 @@ use crate::{
 /// neither Didit's list nor a commit that outlived its connection has to be there at once: Didit does not say how long
 /// either takes. Nothing counts as absent until the route's attempt timeout has passed, 30 s; see
 /// [how far that goes](super#how-far-absent-goes). A session counts if it was made since the call may have been sent for the first time, by
-/// Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back over a restart.
+/// Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back over a restart;
+/// those of processes that share a store must not differ by more than a second or two. If the call seems to be still to
+/// come, because it was sent by a clock that is ahead, everything of the last minute may have been made since, and if they
+/// differ by more than that, everything there is: that is enough to find a session by its metadata, or to find none, and
+/// otherwise it is [undecided](Undecided::Clocks).
 ///
 /// - If the request's `metadata` has a string `operation_id`, each is asked for its `metadata`, and only the one with the
 ///   same id is the one. So are the three before them, because Didit may have answered with an unfinished session and
@@ -54,6 +58,7 @@ use crate::{
 /// | one made since, and nobody's | it is adopted | it is what came of the call, or what Didit would answer it with now |
 /// | one made since, by another operation in the store | absent, and the call is sent again | at most the call was answered with the other's: sent again, it is again, or gets its first own |
 /// | one made since by another in the store, and one that is nobody's | the second is adopted | as if the first were not there |
+/// | one made since, and nobody's, where the id of another operation's session could not be read | [undecided](Undecided::Unread) | it may be that one |
 /// | several made since, and nobody's | [undecided](Undecided::Several) | nothing tells them apart |
 ///
 /// So two operations share a session if Didit said so, or if their `metadata` does, and never by a guess of this side's. A
@@ -102,6 +107,10 @@ const OLDER: usize = 3;
 
 /// `Date` counts whole seconds, and rounds down.
 const DATE_GRAIN: Duration = Duration::from_secs(2);
+
+/// How far the clocks of those who share a store are taken to differ at most: a minute. NTP keeps them within a second, so
+/// one that is further off was never set, or has been set back.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 // ===== impl DiditReconcile =====
 
@@ -162,7 +171,8 @@ async fn find_session(doubt: &Doubt, patience: Duration, lookup: &mut dyn Lookup
     let (start, mut next) = (Instant::now(), FIRST_LOOK.min(patience));
     loop {
         sleep_until(start + next).await;
-        match wanted.look(doubt.since, doubt.now.plus(start.elapsed()), lookup).await {
+        let elapsed = start.elapsed();
+        match wanted.look(&Sent::read(doubt, elapsed), doubt.now.plus(elapsed), lookup).await {
             Ok(None) if next >= patience => return Verdict::Absent,
             Ok(None) => next = (next * 2).min(patience),
             Ok(Some(verdict)) => return verdict,
@@ -186,6 +196,28 @@ impl Reconcile for DiditReconcile {
         let looked_up = self.routes.iter().filter(|(_, endpoint)| endpoint.retry_class() == RetryClass::VendorData);
         let longest = looked_up.map(|(_, endpoint)| self.patience(Some(endpoint))).max();
         longest.unwrap_or_else(|| self.patience(None))
+    }
+}
+
+/// How long ago the call may have been sent for the first time.
+struct Sent {
+    /// At most so long.
+    ago: Duration,
+    /// Whether it is that, and not only the most that clocks may differ.
+    is_known: bool,
+}
+
+impl Sent {
+    /// So long after the call was found in doubt.
+    fn read(doubt: &Doubt, elapsed: Duration) -> Self {
+        // More than nothing if somebody else's clock is ahead, or this one was set back.
+        let ahead = doubt.since.since(doubt.now);
+        let before = match ahead {
+            Duration::ZERO => doubt.now.since(doubt.since),
+            _ if ahead <= CLOCKS_DIFFER => CLOCKS_DIFFER,
+            _ => Duration::MAX,
+        };
+        Self { ago: before.saturating_add(elapsed), is_known: ahead.is_zero() }
     }
 }
 
@@ -215,12 +247,7 @@ impl Wanted {
     }
 
     /// One look; `None` if nothing shows.
-    async fn look(
-        &self,
-        since: Timestamp,
-        now: Timestamp,
-        lookup: &mut dyn Lookup,
-    ) -> Result<Option<Verdict>, Undecided> {
+    async fn look(&self, sent: &Sent, now: Timestamp, lookup: &mut dyn Lookup) -> Result<Option<Verdict>, Undecided> {
         let mut list = ListSessions::default();
         list.session_kind = Some(SessionKind::All);
         list.limit = Some(PAGE);
@@ -228,8 +255,7 @@ impl Wanted {
         list.workflow_id.clone_from(&self.workflow_id);
         let response = get(lookup, &format!("/v3/sessions/?{}", list.to_query())).await?;
         let server_now = date(&response).unwrap_or(now);
-        // A clock that was set back does not know how long ago it was.
-        let oldest = if now < since { Duration::MAX } else { now.since(since) + DATE_GRAIN };
+        let oldest = sent.ago.saturating_add(DATE_GRAIN);
         let page: SessionPage = serde_json::from_slice(response.body()).map_err(|_| Undecided::LookupFailed)?;
         let is_candidate = |row: &SessionRow| {
             // A session that does not say when it was made may have been made since.
@@ -247,8 +273,14 @@ impl Wanted {
                 free.push(row);
             }
         }
+        if free.is_empty() {
+            return Ok(None);
+        }
+        if lookup.has_unread(&self.vendor_data).await.map_err(|LookupFailed| Undecided::LookupFailed)? {
+            return Err(Undecided::Unread);
+        }
         match free.as_slice() {
-            [] => Ok(None),
+            _ if !sent.is_known => Err(Undecided::Clocks),
             [row] => Ok(Some(Verdict::Found(self.found(row, None).by_elimination()))),
             rows => Err(Undecided::Several { candidates: rows.len() }),
         }
@@ -474,6 +506,34 @@ mod tests {
         // It is a minute fast.
         didit.date = Some("Sat, 31 Jan 2026 12:01:17 GMT");
         assert!(matches!(ask(&mut didit, None).await, Verdict::Absent));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_by_a_clock_that_is_ahead_is_found_by_its_marker_and_never_by_elimination() {
+        const UNMARKED: &str = r#"{"workflow_id":"W","vendor_data":"user 7"}"#;
+        const MARKED: &str = r#"{"workflow_id":"W","vendor_data":"user 7","metadata":{"operation_id":"op-1"}}"#;
+        // One session, of four seconds ago or of five minutes ago.
+        let (fresh, old) = ("Sat, 31 Jan 2026 12:00:17 GMT", "Sat, 31 Jan 2026 12:05:12 GMT");
+        let cases = [
+            (30, UNMARKED, fresh, Some(Undecided::Clocks)),
+            (3_600, UNMARKED, old, Some(Undecided::Clocks)),
+            // Longer ago than clocks differ.
+            (30, UNMARKED, old, None),
+            (30, MARKED, fresh, None),
+            (3_600, MARKED, old, None),
+        ];
+        for (ahead, body, date, why) in cases {
+            let mut doubt = doubt("/v3/session/", Some(body));
+            doubt.since = doubt.now.plus(Duration::from_secs(ahead));
+            let mut didit = Didit::with(&[(2, 1, Some("op-1"))]);
+            didit.date = Some(date);
+            match (DiditReconcile::new().reconcile(&doubt, &mut didit).await, why) {
+                (Verdict::Undecided(given), Some(why)) => assert_eq!(given, why, "{ahead} {date}"),
+                (Verdict::Absent, None) => assert_eq!(body, UNMARKED, "{ahead} {date}"),
+                (Verdict::Found(found), None) => assert!(body == MARKED && !found.inferred, "{ahead} {date}"),
+                (verdict, _) => panic!("{ahead} {date}: {verdict:?}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -182,6 +182,13 @@ pub enum Undecided {
     /// What could have come of it was taken for another operation's while it was looked at.
     #[error("what was found belongs to another operation")]
     Taken,
+    /// It seems to have been sent at a time that is still to come, so that what was made since cannot be told from what was
+    /// made before: the clocks of those who share the store differ, or one was set back.
+    #[error("by this clock it is still to be sent, so that what was made since cannot be told from what was before")]
+    Clocks,
+    /// What could have come of it may be what was made for an operation whose answer could not be read.
+    #[error("what was made since may be another operation's, whose answer could not be read")]
+    Unread,
     /// The server forgets what it was asked after a while, and this may be longer ago.
     #[error("it is so long ago that the server may have forgotten its key")]
     TooOld,
@@ -192,8 +199,8 @@ pub enum Undecided {
 
 /// Sends look-ups.
 ///
-/// They carry the headers of the call they are about, without those of its body and its idempotency key, so that key and
-/// correlation id are right.
+/// They carry the headers of the call they are about, so that key and correlation id are right; without its idempotency key,
+/// and without those that are about its body or the form of its answer. They ask for an answer that is not compressed.
 pub trait Lookup: Send {
     /// Reads `target`, a path with a query, at the host of the call; the response's body is read whole.
     ///
@@ -210,6 +217,17 @@ pub trait Lookup: Send {
     /// [`LookupFailed`] if the store does not say within 30 s.
     fn is_anothers(&mut self, id: Uuid) -> LookupFuture<'_, Result<bool, LookupFailed>> {
         let _ = id;
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Whether the store knows of sessions with this `vendor_data` that were made for other operations and whose ids could not be
+    /// read, so that [`is_anothers`](Self::is_anothers) says nothing about them. By default: `false`.
+    ///
+    /// # Errors
+    ///
+    /// As [`is_anothers`](Self::is_anothers).
+    fn has_unread(&mut self, vendor_data: &str) -> LookupFuture<'_, Result<bool, LookupFailed>> {
+        let _ = vendor_data;
         Box::pin(async { Ok(false) })
     }
 }

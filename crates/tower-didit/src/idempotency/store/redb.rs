@@ -1,7 +1,7 @@
 //! A store in a file, which outlives the process.
 
 use std::{
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use redb::{Database, Durability, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{Database, Durability, ReadableTable, ReadableTableMetadata, Table, TableDefinition, backends::FileBackend};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use uuid::Uuid;
@@ -37,9 +37,16 @@ use crate::idempotency::HashSecret;
 /// Every write is durable, the outcome's too: without it an answered call would have to be looked up after a crash, and
 /// not every call can be.
 ///
+/// # Damage
+///
+/// The file is read through when it is opened, against the checksum of each page: one that something else has changed, or cut
+/// off, is repaired as far as nothing is lost by it, and otherwise refused with [`OpenError::Database`]. Nobody knows then
+/// what was in it, so nothing in it may be sent again unseen: a backup does not help, because it is older than what was sent.
+/// An **empty** file is taken for a new one, because that is what a process leaves that is killed while it makes one.
+///
 /// # Who may read the file
 ///
-/// It holds what the [module](super) lists, and the secret that hashes are made under, unless
+/// A new file is for its owner alone (mode 0600, on Unix); one that is there keeps its mode. It holds what the [module](super) lists, and the secret that hashes are made under, unless
 /// [`open_with_secret`](Self::open_with_secret) keeps it elsewhere. Keep the file as private as the secret would be.
 ///
 /// # Example
@@ -200,8 +207,11 @@ impl RedbStore {
     async fn open_as(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Result<Self, OpenError> {
         let at = path.clone();
         let opened = tokio::task::spawn_blocking(move || open(path, secret, retention)).await;
-        // It does not panic, so it can only have been cancelled, by the end of the runtime.
-        opened.unwrap_or(Err(OpenError::Database { path: at, error: StoreError::Closed }))
+        opened.unwrap_or_else(|ended| {
+            // Cancelled by the end of the runtime, or redb met something in the file that it has no error for.
+            let error = if ended.is_panic() { StoreError::Database(Arc::new(ended)) } else { StoreError::Closed };
+            Err(OpenError::Database { path: at, error })
+        })
     }
 
     /// How many operations were in flight when the process that had the file before ended.
@@ -309,7 +319,7 @@ impl Drop for Shared {
 
 fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Result<RedbStore, OpenError> {
     let failed = |error| OpenError::Database { path: path.clone(), error };
-    let database = Database::create(&path).map_err(|error| failed(database_failed(error)))?;
+    let database = open_file(&path).map_err(failed)?;
     let Some(Prepared { secret, epoch, orphans, unreadable }) =
         prepare(&database, secret, &retention).map_err(failed)?
     else {
@@ -328,6 +338,18 @@ fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Resu
         .map_err(|error| OpenError::Database { path: path.clone(), error: StoreError::Database(Arc::new(error)) })?;
     let shared = Shared { path, secret, orphans, unreadable, orders, places, stop, writer: Some(writer) };
     Ok(RedbStore { shared: Arc::new(shared) })
+}
+
+/// Opens the file, or makes one that is for its owner alone, and reads it through: bytes that something else has changed
+/// must not pass for an operation that is not there.
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(database_failed)?;
+    let backend = FileBackend::new(file).map_err(database_failed)?;
+    Database::builder().set_check_integrity_on_open(true).create_with_backend(backend).map_err(database_failed)
 }
 
 /// What is known of a file that was opened.
@@ -676,14 +698,17 @@ impl<'t> Tables<'t> {
                 break;
             }
             let key = *<&Key>::try_from(key).unwrap_or(&[0; 32]);
+            self.expiries.pop_first().map_err(database_failed)?;
             // NOTE: what cannot be read is kept: nobody knows that its time is over.
-            if let Ok(record) = self.get(&key) {
-                self.records.remove(&key).map_err(database_failed)?;
-                if let Some(record) = record {
+            if let Ok(Some(record)) = self.get(&key) {
+                if record.expires(self.retention) > now {
+                    // The entry is of a time when records were kept for less long.
+                    self.expiries.insert(&self.expiry(&record, &key), ()).map_err(database_failed)?;
+                } else {
+                    self.records.remove(&key).map_err(database_failed)?;
                     self.let_go(&key, &record)?;
                 }
             }
-            self.expiries.pop_first().map_err(database_failed)?;
             left -= 1;
         }
         self.swept += 1;
@@ -720,7 +745,7 @@ mod tests {
 
     impl Drop for File {
         fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
+            let _ = fs::remove_file(&self.0);
         }
     }
 
@@ -769,7 +794,7 @@ mod tests {
         let other = RedbStore::open_with_secret(&file.0, HashSecret::random(), Retention::DEFAULT).await;
         assert!(matches!(other, Err(OpenError::Secret { .. })));
         assert!(RedbStore::open_with_secret(&file.0, secret, Retention::DEFAULT).await.is_ok());
-        assert!(!std::fs::read(&file.0).unwrap().windows(32).any(|bytes| bytes == [7; 32]), "it is not in the file");
+        assert!(!fs::read(&file.0).unwrap().windows(32).any(|bytes| bytes == [7; 32]), "it is not in the file");
     }
 
     #[tokio::test]
@@ -911,6 +936,97 @@ mod tests {
         let records = transaction.open_table(RECORDS).unwrap().iter().unwrap().count();
         let expiries = transaction.open_table(EXPIRIES).unwrap().iter().unwrap().count();
         assert_eq!((records, expiries), (4, 4));
+    }
+
+    /// A file of 200 operations that are done.
+    async fn filled(name: &str) -> File {
+        let file = File::new(name);
+        let store = RedbStore::open(&file.0).await.unwrap();
+        for key in 0..200 {
+            let epoch = lead(&store, key, 0).await;
+            store.settle([key; 32], epoch, Settlement::Done(Answer::new(StatusCode::OK)), at(0)).await.unwrap();
+        }
+        file
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_refused_or_forgets_nothing() {
+        let file = filled("damage").await;
+        let good = fs::read(&file.0).unwrap();
+        let random = crate::Randomness::seeded(7);
+        let below = |bound: usize| usize::try_from(random.bits() % u64::try_from(bound).unwrap()).unwrap();
+        let mut refused = 0;
+        for round in 0..60 {
+            let mut bytes = good.clone();
+            match round % 3 {
+                // Never to nothing: that would be a new file.
+                0 => bytes.truncate(1 + below(good.len() - 1)),
+                1 => {
+                    let start = below(bytes.len() / 4096) * 4096;
+                    bytes[start..start + 4096].fill(0);
+                }
+                _ => (0..200).for_each(|_| bytes[below(good.len())] = 0xa5),
+            }
+            fs::write(&file.0, &bytes).unwrap();
+            match RedbStore::open(&file.0).await {
+                Err(error) => {
+                    assert!(matches!(error, OpenError::Database { .. } | OpenError::Secret { .. }), "{round}: {error}");
+                    refused += 1;
+                }
+                Ok(store) => {
+                    for key in 0..200 {
+                        let begun = store.begin([key; 32], CLAIM, at(1)).await;
+                        assert!(!matches!(begun, Ok(Begun::Lead { .. })), "{round}: operation {key} is forgotten");
+                    }
+                }
+            }
+        }
+        assert!(refused > 0);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_new_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let file = filled("mode").await;
+        assert_eq!(fs::metadata(&file.0).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    async fn open_kept(file: &File, settled: u64, unsettled: u64) -> RedbStore {
+        let [settled, unsettled] = [settled, unsettled].map(Duration::from_secs);
+        let retention = Retention { settled, unsettled };
+        RedbStore::open_with_secret(&file.0, HashSecret::new([7; 32]), retention).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_in_doubt_is_kept_for_as_long_as_the_store_is_told_now() {
+        let file = File::new("longer");
+        let store = open_kept(&file, 3_600, 3_600).await;
+        let epoch = lead(&store, 1, 0).await;
+        store.settle([1; 32], epoch, Settlement::Unknown, at(1)).await.unwrap();
+        drop(store);
+        let store = open_kept(&file, 86_400, 86_400).await;
+        // Other calls come by when it would have been thrown away, and when it is.
+        lead(&store, 2, 7_200).await;
+        assert!(matches!(begin(&store, 1, 7_201).await, Begun::Reconcile { since, .. } if since == at(0)));
+        lead(&store, 3, 8 * 86_400).await;
+        lead(&store, 1, 8 * 86_400).await;
+    }
+
+    #[tokio::test]
+    async fn a_leader_keeps_its_lead_when_the_time_of_an_older_record_is_over() {
+        let file = File::new("shorter");
+        let store = open_kept(&file, 864_000, 864_000).await;
+        let epoch = lead(&store, 1, 0).await;
+        store.settle([1; 32], epoch, Settlement::Done(Answer::new(StatusCode::OK)), at(0)).await.unwrap();
+        drop(store);
+        let store = open_kept(&file, 86_400, 864_000).await;
+        // What was done is forgotten by now, and its entry is still to come.
+        let epoch = lead(&store, 1, 863_999).await;
+        lead(&store, 2, 864_001).await;
+        assert!(matches!(begin(&store, 1, 864_002).await, Begun::Busy { .. }));
+        assert!(store.renew([1; 32], epoch, at(864_060)).await.unwrap());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,10 @@ use crate::{
 /// The error of [`StoredIdempotency`](super::StoredIdempotency): the layer sent nothing, or the inner service failed.
 pub type Error<E> = LayerError<Refused, E>;
 
-/// Why the layer did not send a call. All but [`LeadLost`](Self::LeadLost) end in a [`NeverSent`]: this call left nothing
-/// behind at the server.
+/// Why the layer did not send a call, or gave up one that was sent.
+///
+/// What ends in a [`NeverSent`] left nothing behind at the server: all but [`LeadLost`](Self::LeadLost), and an
+/// [`AlreadyDone`](Self::AlreadyDone) that a call is told which was sent itself before another took it over.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -49,9 +51,9 @@ pub enum Refused {
         status: StatusCode,
         /// The id of what was made: with it, the rest can be asked for.
         session_id: Option<Uuid>,
-        /// Ends the sources.
+        /// Ends the sources; `None` if this call was sent as well.
         #[source]
-        never_sent: NeverSent,
+        never_sent: Option<NeverSent>,
     },
     /// A call with the same key may have been carried out, and whether it was cannot be said.
     #[error("an earlier call with the same key may have been carried out: {why}")]
@@ -96,7 +98,15 @@ impl Refused {
     }
 
     pub(super) fn already_done(status: StatusCode, session_id: Option<Uuid>) -> Self {
-        Self::AlreadyDone { status, session_id, never_sent: NeverSent::new() }
+        Self::AlreadyDone { status, session_id, never_sent: Some(NeverSent::new()) }
+    }
+
+    /// The same of a call that was sent.
+    pub(super) fn after_sending(mut self) -> Self {
+        if let Self::AlreadyDone { never_sent, .. } = &mut self {
+            *never_sent = None;
+        }
+        self
     }
 
     pub(super) fn undecided(why: Undecided) -> Self {

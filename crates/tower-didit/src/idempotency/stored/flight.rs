@@ -9,16 +9,21 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Provenance, Refused};
+use super::Provenance;
 use crate::idempotency::store::{Fingerprint, Key};
 
-/// All keys that calls are under way for.
-#[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
+/// A key, and what is asked for under it.
+///
+/// NOTE: both, so that a call with another payload neither waits for the right one nor gets it refused: which of them is
+/// right is the store's to say.
+type Call = (Key, Fingerprint);
 
-/// What the calls with one key share.
+/// All that calls are under way for.
+#[derive(Default)]
+pub(super) struct Flights(Mutex<HashMap<Call, Arc<Flight>>>);
+
+/// What the calls with one key and one payload share.
 struct Flight {
-    fingerprint: Fingerprint,
     // One permit: who holds it leads. Tokio hands it on in order, and from a waiter that is dropped to the next.
     lead: Arc<Semaphore>,
     answer: OnceLock<Left>,
@@ -36,7 +41,7 @@ pub(super) struct Left {
 /// A call's part in a flight. The flight ends with its last one.
 pub(super) struct Seat {
     flights: Arc<Flights>,
-    key: Key,
+    call: Call,
     flight: Arc<Flight>,
 }
 
@@ -48,17 +53,16 @@ pub(super) struct Turn {
 }
 
 impl Flights {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flight>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Call, Arc<Flight>>> {
         // Nothing in here panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the calls with this key, or is the first.
-    pub(super) fn join(self: &Arc<Self>, key: Key, fingerprint: Fingerprint) -> Result<Seat, Refused> {
-        let first = || Flight { fingerprint, lead: Arc::new(Semaphore::new(1)), answer: OnceLock::new() };
-        let flight = Arc::clone(self.lock().entry(key).or_insert_with(|| Arc::new(first())));
-        let seat = Seat { flights: Arc::clone(self), key, flight };
-        if seat.flight.fingerprint == fingerprint { Ok(seat) } else { Err(Refused::conflict()) }
+    /// Joins the calls with this key and payload, or is the first.
+    pub(super) fn join(self: &Arc<Self>, call: Call) -> Seat {
+        let first = || Flight { lead: Arc::new(Semaphore::new(1)), answer: OnceLock::new() };
+        let flight = Arc::clone(self.lock().entry(call).or_insert_with(|| Arc::new(first())));
+        Seat { flights: Arc::clone(self), call, flight }
     }
 
     #[cfg(test)]
@@ -83,7 +87,7 @@ impl Drop for Seat {
         let mut flights = self.flights.lock();
         // The table's and this one: a new one can only be made under the lock.
         if Arc::strong_count(&self.flight) == 2 {
-            flights.remove(&self.key);
+            flights.remove(&self.call);
         }
     }
 }
@@ -107,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn the_lead_passes_on_in_order_over_those_who_gave_up() {
         let flights = Arc::new(Flights::default());
-        let seat = || flights.join([1; 32], [2; 32]).unwrap();
+        let seat = || flights.join(([1; 32], [2; 32]));
         let first = seat().turn().await;
         let mut waiting: Vec<_> = (0..3).map(|_| tokio::spawn(seat().turn())).collect();
         tokio::task::yield_now().await;
@@ -121,11 +125,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_payload_does_not_join() {
+    async fn another_payload_is_another_flight() {
         let flights = Arc::new(Flights::default());
-        let first = flights.join([1; 32], [2; 32]).unwrap();
-        assert!(matches!(flights.join([1; 32], [3; 32]), Err(Refused::Conflict { .. })));
-        drop(first);
+        let first = flights.join(([1; 32], [2; 32])).turn().await;
+        // At once.
+        let other = flights.join(([1; 32], [3; 32])).turn().await;
+        drop((first, other));
         assert_eq!(flights.len(), 0);
     }
 }

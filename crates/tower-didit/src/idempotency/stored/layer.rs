@@ -146,7 +146,8 @@ impl<C> StoredIdempotencyLayer<C> {
     /// Sends the operation id as `vendor_data` with a session creation that has none, so that the session can be found
     /// again. Off by default, because it changes what is sent.
     ///
-    /// It is done to a JSON object in memory only; a `vendor_data` that the request brings is never changed.
+    /// It is done to a JSON object in memory only, of which nothing else changes; a `vendor_data` that the request brings is
+    /// left as it is.
     #[must_use]
     pub fn operation_as_vendor_data(self, fill: bool) -> Self {
         self.with(|shared| shared.operation_as_vendor_data = fill)

@@ -3,13 +3,14 @@
 use std::{future::poll_fn, marker::PhantomData, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Request, Response, Uri, header, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tower::Service;
 use uuid::Uuid;
 
+use super::unread::stands_for;
 use crate::{
     call::current::InCall,
     idempotency::{
@@ -35,25 +36,29 @@ pub(super) struct Lookups<S, B> {
     body: PhantomData<fn() -> B>,
 }
 
+/// Whether a header is about the call's body, or about the answer that the call wants, and not about a look-up's.
+fn is_of_the_call(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let families = ["accept-", "content-", "if-", "want-"];
+    let others = ["digest", "expect", "prefer", "range", "repr-digest", "te", "trailer", "transfer-encoding"];
+    families.iter().any(|family| name.starts_with(family)) || others.contains(&name)
+}
+
 impl<S, B> Lookups<S, B> {
     /// Look-ups about a call to `uri` with these headers, of which `carrier` is the idempotency key; the call is `key` in
     /// the store.
     pub(super) fn new(
         inner: S,
         (uri, mut headers): (Uri, HeaderMap),
-        carrier: &header::HeaderName,
+        carrier: &HeaderName,
         (store, key): (Arc<dyn Store>, Key),
     ) -> Self {
-        for of_the_body in [
-            header::CONTENT_ENCODING,
-            header::CONTENT_LENGTH,
-            header::CONTENT_TYPE,
-            header::EXPECT,
-            header::TRANSFER_ENCODING,
-        ] {
-            headers.remove(of_the_body);
+        let of_the_call: Vec<_> = headers.keys().filter(|name| is_of_the_call(name)).cloned().collect();
+        for name in of_the_call.iter().chain([carrier]) {
+            headers.remove(name);
         }
-        headers.remove(carrier);
+        // What comes is read here.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         Self { inner, uri, headers, store, key, body: PhantomData }
     }
 
@@ -103,6 +108,11 @@ where
             let request = self.request(target).ok_or(LookupFailed)?;
             timeout(LOOKUP_TIME, self.send(request)).await.map_err(|_elapsed| LookupFailed)?
         })
+    }
+
+    fn has_unread(&mut self, vendor_data: &str) -> LookupFuture<'_, Result<bool, LookupFailed>> {
+        // Its holder is the operation that marks it, so it is another's in any case.
+        self.is_anothers(stands_for(self.store.secret(), vendor_data))
     }
 
     fn is_anothers(&mut self, id: Uuid) -> LookupFuture<'_, Result<bool, LookupFailed>> {

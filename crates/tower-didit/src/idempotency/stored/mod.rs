@@ -13,7 +13,7 @@
 //! | that of a call under way in this process | it waits, and gets the same answer; if the other is dropped, it takes over |
 //! | that of a call under way in another process | it waits and asks the store again |
 //! | that of a call that succeeded | the answer is given again if [replay](StoredIdempotencyLayer::replay) is on, else [`Refused::AlreadyDone`] with its status and id |
-//! | that of a call with another method, path or body | [`Refused::Conflict`] |
+//! | that of a call with another method, path or body | [`Refused::Conflict`]; another body is noticed if its type shows that it [lies in memory](super#keys-that-survive-a-restart) |
 //! | that of a call that was cancelled, died with its process, or was silent for longer than its lease | it is [looked up](super::reconcile) before anything is sent |
 //!
 //! # What counts as done
@@ -48,10 +48,15 @@
 //! # Time
 //!
 //! The layer stands above the [deadline](crate::deadline), so that a leader's time does not run out for those who wait
-//! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). Look-ups have time of
-//! their own, on top of the call's: 30 s each, and all together as long again as the call, beside what a reconciliation
-//! [waits](super::reconcile::Reconcile::waits) on purpose. The inner service's readiness is awaited and the store asked within the call's time, and so is the body of an answer
+//! behind it: each waits as long as its own deadline, or [`wait`](StoredIdempotencyLayer::wait). What it has waited when
+//! its turn comes is taken from the time that it has for sending, unless `wait` was set and the call has no deadline of its
+//! own. The inner service's readiness is awaited and the store asked within the call's time, and so is the body of an answer
 //! read, for 30 s at most: a success whose body stalls is in doubt like one whose body breaks off.
+//!
+//! Look-ups have time of their own, on top of the call's: 30 s each, and all together as long again as the call, beside what
+//! a reconciliation [waits](super::reconcile::Reconcile::waits) on purpose. What is sent again once it was found absent has
+//! the call's time once more. So a call that finds its operation in doubt and goes wrong at every step is looked up twice and
+//! sent twice, and ends then.
 //!
 //! # Bounds
 //!
@@ -103,6 +108,7 @@ mod lookup;
 mod named;
 mod provenance;
 mod run;
+mod unread;
 
 use std::{
     sync::Arc,

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tower::Service;
+use uuid::Uuid;
 
 use super::{
     AnswerBody, Error, Provenance, Refused, StoredIdempotencyLayer,
@@ -17,9 +18,10 @@ use super::{
     lead::{Lead, Lease},
     lookup::Lookups,
     named::Named,
+    unread::Mark,
 };
 use crate::{
-    call::{CallOptions, RetryOverride, current},
+    call::{CallOptions, CallReport, RetryOverride, current},
     idempotency::{
         payload,
         reconcile::{Doubt, Found, Undecided, Verdict},
@@ -51,6 +53,10 @@ pub(super) struct Run<S, C> {
     /// The total time that the call has, waiting for others apart.
     total: Duration,
     wait: Duration,
+    /// Whether waiting for others takes from the total time.
+    wait_counts: bool,
+    /// What is left of the total time for sending the call for the first time.
+    left: Duration,
     start: Instant,
     retry: Option<RetryOverride>,
     /// Whether anything was sent by this call.
@@ -130,8 +136,10 @@ impl<S, C> Run<S, C> {
         let total = total(&shared, options);
         let deadline = options.and_then(|options| options.deadline);
         let wait = deadline.or(shared.wait).unwrap_or(total).min(StoredIdempotencyLayer::MAX);
-        let retry = options.and_then(|options| options.retry);
-        Self { shared, inner, classifier, named, total, wait, start: Instant::now(), retry, sent: false }
+        // Whoever set a wait of its own wants it on top.
+        let wait_counts = deadline.is_some() || shared.wait.is_none();
+        let (retry, start) = (options.and_then(|options| options.retry), Instant::now());
+        Self { shared, inner, classifier, named, total, wait, wait_counts, left: total, start, retry, sent: false }
     }
 
     pub(super) async fn run<B, RB>(mut self, request: Request<B>) -> Result<Response<AnswerBody<RB>>, Error<S::Error>>
@@ -142,7 +150,7 @@ impl<S, C> Run<S, C> {
         RB: Body<Data: Send, Error: Send> + Send + Unpin,
     {
         self.start = Instant::now();
-        let seat = self.shared.flights.join(self.named.key, self.named.fingerprint).map_err(Error::Layer)?;
+        let seat = self.shared.flights.join((self.named.key, self.named.fingerprint));
         let turn = timeout_at(self.start + self.wait, seat.turn()).await;
         let mut turn = turn.map_err(|_elapsed| Error::Layer(Refused::still_running(self.wait)))?;
         if let Some(left) = turn.answer() {
@@ -155,6 +163,9 @@ impl<S, C> Run<S, C> {
                 Place::Lead { lead, since } => (lead, since),
                 Place::Answered(response) => return Ok(response),
             };
+            if self.wait_counts {
+                self.left = self.total.saturating_sub(self.start.elapsed());
+            }
             let (error, last) = match self.lead(&mut lead, since, &parts, &mut body).await {
                 Ok(response) => return Ok(response),
                 Err(Stopped::Ended(error)) => return Err(error),
@@ -203,7 +214,11 @@ impl<S, C> Run<S, C> {
         let Some(first) = body.take().or_else(|| payload::of_bytes(self.named.body.clone()?)) else {
             return Err(Stopped::Ended(Error::Layer(Refused::store(StoreError::Fenced))));
         };
-        let came = self.send(lead, Request::from_parts(parts.clone(), first)).await?;
+        let mut request = Request::from_parts(parts.clone(), first);
+        if self.left < self.total {
+            request.extensions_mut().get_or_insert_default::<CallOptions>().deadline = Some(self.left);
+        }
+        let came = self.send(lead, request, self.left).await?;
         if !came.is_in_doubt(lead) {
             return self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error)));
         }
@@ -221,13 +236,14 @@ impl<S, C> Run<S, C> {
                 {
                     let confirmed = lead.confirm().await;
                     let sent = match confirmed {
-                        Ok(()) => self.send(lead, Request::from_parts(parts.clone(), again)).await,
+                        Ok(()) => self.send(lead, Request::from_parts(parts.clone(), again), self.total).await,
                         Err(error) => Err(error.into()),
                     };
                     return match sent {
                         Ok(came) => self.settle(lead, came).await.map_err(|error| Stopped::Ended(Error::Inner(error))),
                         Err(Stopped::Lost(error, _)) => Err(Stopped::Lost(error, Some(Box::new(came.result)))),
-                        Err(ended) => Err(ended),
+                        // It could not be sent again, which says nothing of the first time.
+                        Err(Stopped::Ended(_)) => came.result.map_err(|error| Stopped::Ended(Error::Inner(error))),
                     };
                 }
                 Settlement::Keep
@@ -247,7 +263,7 @@ impl<S, C> Run<S, C> {
     ) -> Result<Response<AnswerBody<RB>>, Error<E>> {
         match self.claim(turn).await {
             Ok(Place::Answered(response)) => Ok(response),
-            Err(done @ Refused::AlreadyDone { .. }) => Err(Error::Layer(done)),
+            Err(done @ Refused::AlreadyDone { .. }) => Err(Error::Layer(done.after_sending())),
             // Nothing is sent twice by one call: a lead is left to the next, as it was found.
             Ok(Place::Lead { .. }) | Err(_) => given_up(error, last),
         }
@@ -283,18 +299,19 @@ impl<S, C> Run<S, C> {
         }
     }
 
-    /// Sends the call, through everything below.
+    /// Sends the call, through everything below, which has to be ready within this time.
     async fn send<B, RB>(
         &mut self,
         lead: &mut Lead,
         request: Request<B>,
+        within: Duration,
     ) -> Result<Came<RB, S::Error>, Stopped<RB, S::Error>>
     where
         S: Service<Request<B>, Response = Response<RB>>,
         C: Classify<S::Error>,
         RB: Body + Unpin,
     {
-        lead.hold(ready(&mut self.inner, self.total)).await?.map_err(Stopped::Ended)?;
+        lead.hold(ready(&mut self.inner, within)).await?.map_err(Stopped::Ended)?;
         let doubted_before = std::mem::replace(&mut lead.in_doubt, true);
         let mut came = lead.hold(self.attempt(request)).await?;
         lead.in_doubt = doubted_before || came.in_doubt;
@@ -322,15 +339,20 @@ impl<S, C> Run<S, C> {
         self.sent = true;
         let sent = Instant::now();
         let route = (request.method().clone(), self.class(&request));
-        // What the layers below note about a call is theirs to note afresh; what is for the caller to read adds up.
-        let outer = current::with(|call| (call.deadline, call.retried, call.report.attempts, call.report.doubts));
+        // The retry layer counts afresh; what is for the caller to read adds up.
+        let before = current::with(|call| (call.report.attempts, call.report.doubts));
+        let within_before = current::doubts_within();
         let result = self.inner.call(request).await;
         let doubted_below = current::with(|call| {
-            let (deadline, retried, attempts, doubts) = outer.unwrap_or_default();
-            (call.deadline, call.retried) = (deadline, retried);
+            let (attempts, doubts) = before.unwrap_or_default();
             call.report.attempts += attempts;
             call.report.doubts > doubts
         });
+        // A whole stack below reports for itself.
+        let doubted_within = match &result {
+            Ok(response) => response.extensions().get::<CallReport>().is_some_and(|report| report.doubts > 0),
+            Err(_) => current::doubts_within() > within_before,
+        };
         let mut outcome = self.classifier.of(&result);
         let (result, whole) = match result {
             Ok(response) if outcome == Outcome::Answered && is_shared(response.status()) => {
@@ -345,7 +367,7 @@ impl<S, C> Run<S, C> {
             Ok(response) => (Ok(response.map(AnswerBody::streaming)), None),
             Err(error) => (Err(error), None),
         };
-        let in_doubt = doubted_below.unwrap_or_default() || outcome == Outcome::Ambiguous;
+        let in_doubt = doubted_below.unwrap_or_default() || doubted_within || outcome == Outcome::Ambiguous;
         Came { result, outcome, whole, done_before: false, in_doubt, route }
     }
 
@@ -374,6 +396,11 @@ impl<S, C> Run<S, C> {
             (_, None) if lead.in_doubt => Settlement::Unknown,
             (_, None) => Settlement::Forget,
         };
+        if let Settlement::Done(Answer { status, session_id, .. }) = &settlement
+            && status.is_success()
+        {
+            self.mark(lead, came.route.1, *session_id).await;
+        }
         let turn = lead.settle(settlement).await;
         // Whoever waited asked for the same at the same time, so a rejection is theirs too.
         if let (Some(turn), Ok(response), Some(data)) = (turn, &came.result, came.whole) {
@@ -383,12 +410,26 @@ impl<S, C> Run<S, C> {
         came.result
     }
 
+    /// Remembers that a session was made whose id could not be read, if that is so.
+    async fn mark(&mut self, lead: &mut Lead, class: RetryClass, id: Option<Uuid>) {
+        let Shared { store, lease, clock, .. } = &*self.shared;
+        let Some(mark) = Mark::of(store.secret(), &self.named.key, self.named.body.as_ref(), class, id) else { return };
+        // If the caller goes away meanwhile, what was done must not be taken for undone.
+        lead.in_doubt = true;
+        let claim = Claim { fingerprint: self.named.fingerprint, lease: *lease };
+        let written = timeout(ASKING_TIME, mark.write(&**store, claim, clock.now())).await;
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::warn!("a session whose id could not be read was not marked in the idempotency store");
+        }
+    }
+
     /// What the store keeps of a success.
     fn kept<RB: Body>(&self, response: &Response<AnswerBody<RB>>, whole: Option<&Bytes>) -> Answer {
         let answer = Answer::new(response.status());
         let Some(whole) = whole else { return answer };
         let answer = answer.with_id_of(whole);
-        if !self.shared.replay {
+        // One that is encoded all the same would be given again to somebody who may not be able to read it.
+        if !self.shared.replay || response.headers().contains_key(header::CONTENT_ENCODING) {
             return answer;
         }
         answer.with_body(response.headers().get(header::CONTENT_TYPE).cloned(), whole.clone())
