@@ -39,7 +39,8 @@ use crate::idempotency::HashSecret;
 ///
 /// # Damage
 ///
-/// The file is read through when it is opened, against the checksum of each page: one that something else has changed, or cut
+/// The file is read through when it is opened, against the checksum of each page, which takes a tenth of a second for
+/// 100 000 operations: one that something else has changed, or cut
 /// off, is repaired as far as nothing is lost by it, and otherwise refused with [`OpenError::Database`]. Nobody knows then
 /// what was in it, so nothing in it may be sent again unseen: a backup does not help, because it is older than what was sent.
 /// An **empty** file is taken for a new one, because that is what a process leaves that is killed while it makes one.
