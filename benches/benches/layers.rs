@@ -2,7 +2,10 @@
 //!
 //! `cargo bench -p benches`. Compare rows of one run; times of two runs say little on a shared machine.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use benches::{Instant, Reading, create_session, create_session_in_pieces};
 use bytes::Bytes;
@@ -11,7 +14,7 @@ use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use http::{Request, Response};
 use http_body_util::Empty;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, sync::Semaphore, task::JoinSet};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_didit::{
     DiditLayer,
@@ -138,6 +141,97 @@ fn e_retry_of_a_stream(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn f_pacing(bencher: Bencher<'_, '_>) {
     measure(bencher, pacing().layer(Instant));
+}
+
+/// The second of two credentials: its ledger is found under a lock.
+#[divan::bench]
+fn f_pacing_of_a_second_key(bencher: Bencher<'_, '_>) {
+    let service = pacing().layer(Instant);
+    let mut first = create_session();
+    first.headers_mut().insert("x-api-key", http::HeaderValue::from_static("fedcba9876543210"));
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+    if runtime.block_on(service.clone().oneshot(first)).is_ok() {
+        measure(bencher, service);
+    }
+}
+
+/// What one more permit costs while so many wait: it is given, its call is woken, sent and answered, and another joins the
+/// end of the queue. Half of those who wait go out in one window, which is as short as can be.
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
+fn f_pacing_permits(bencher: Bencher<'_, '_>, waiting: usize) {
+    const PERMITS: usize = 10_000;
+
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+    let builder = PacingLayer::builder().epsilon(Duration::ZERO).transit(Duration::ZERO);
+    let Some(layer) = writes(waiting / 2).and_then(|limits| builder.limits(limits).build().ok()) else { return };
+    let service = layer.layer(Instant);
+    let mut calls = JoinSet::new();
+    runtime.block_on(async {
+        (0..waiting).for_each(|_| drop(calls.spawn(service.clone().oneshot(create_session()))));
+        tokio::task::yield_now().await;
+    });
+    bencher.counter(ItemsCount::new(PERMITS)).bench_local(|| {
+        runtime.block_on(async {
+            for _ in 0..PERMITS {
+                calls.join_next().await;
+                calls.spawn(service.clone().oneshot(create_session()));
+            }
+        });
+    });
+}
+
+/// The reference: a first-in-first-out semaphore that gets as many permits at a time.
+#[divan::bench(args = [1_000, 10_000, 100_000], sample_count = 20, sample_size = 1)]
+fn f_semaphore_permits(bencher: Bencher<'_, '_>, waiting: usize) {
+    const PERMITS: usize = 10_000;
+
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+    let turns = Arc::new(Semaphore::new(0));
+    let call = |turns: Arc<Semaphore>| async move {
+        if let Ok(turn) = turns.acquire().await {
+            turn.forget();
+        }
+        Instant.oneshot(create_session()).await
+    };
+    let mut calls = JoinSet::new();
+    runtime.block_on(async {
+        (0..waiting).for_each(|_| drop(calls.spawn(call(Arc::clone(&turns)))));
+        tokio::task::yield_now().await;
+    });
+    bencher.counter(ItemsCount::new(PERMITS)).bench_local(|| {
+        runtime.block_on(async {
+            for place in 0..PERMITS {
+                if place % (waiting / 2) == 0 {
+                    turns.add_permits(waiting / 2);
+                }
+                calls.join_next().await;
+                calls.spawn(call(Arc::clone(&turns)));
+            }
+        });
+    });
+}
+
+/// What it costs to refuse a call that comes too late, with so many in the queue.
+#[divan::bench(args = [1_000, 100_000])]
+fn f_pacing_refusals(bencher: Bencher<'_, '_>, waiting: usize) {
+    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else { return };
+    let layer = PacingLayer::didit();
+    let service = layer.layer(Instant);
+    let mut calls = JoinSet::new();
+    runtime.block_on(async {
+        (0..waiting).for_each(|_| drop(calls.spawn(service.clone().oneshot(create_session()))));
+        tokio::task::yield_now().await;
+    });
+    let late = DeadlineLayer::new(Duration::from_secs(30)).layer(service);
+    let refuse = |request: Request<benches::Body>| runtime.block_on(late.clone().oneshot(request)).is_err();
+    bencher.counter(ItemsCount::new(1_usize)).with_inputs(create_session).bench_local_values(refuse);
+}
+
+/// One scope of so many writes a millisecond.
+fn writes(limit: usize) -> Option<Limits> {
+    let limit = u32::try_from(limit).ok()?;
+    let scope = didit_api::Scope::methods("generic-write", limit, ["POST"]).ok()?;
+    Limits::none().with(scope.with_window(Duration::from_millis(1)).ok()?).ok()
 }
 
 #[divan::bench]

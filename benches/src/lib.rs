@@ -1,4 +1,8 @@
-//! The call that all benchmarks make, and the service that answers it at once.
+//! The call that all benchmarks make, the service that answers it at once, and simulated worlds ([`outcomes`]).
+
+pub mod outcomes;
+
+pub mod relay;
 
 use std::{
     convert::Infallible,

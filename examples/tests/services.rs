@@ -1,4 +1,4 @@
-//! The services behind axum and tonic, run as programs.
+//! The services behind axum and tonic, and the receiver of webhooks, run as programs.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "helpers of tests, which Clippy does not know as such")]
 
@@ -107,6 +107,22 @@ fn the_tonic_service_takes_the_id_along_and_its_client_repeats_what_was_refused(
     assert!(said.stdout.contains("Start: ok, correlation id order-7, attempts: 2"), "{}", said.stdout);
     assert!(said.stdout.contains("Read: ok, correlation id order-7, attempts: 1"), "{}", said.stdout);
     assert!(said.stdout.contains("Read: NotFound"), "{}", said.stdout);
+}
+
+#[test]
+fn the_webhook_is_handled_once_under_the_id_of_the_request_that_began_the_session() {
+    let said = demonstration("webhooks");
+    assert_eq!(
+        seen(&said),
+        [["POST", "session-create", "503"], ["POST", "session-create", "201"], ["GET", "session-decision", "200"]]
+    );
+    let logged = |message: &str| {
+        let lines = said.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["message"] == message).count()
+    };
+    assert_eq!((logged("session created"), logged("webhook received"), logged("verification settled")), (1, 2, 1));
+    assert!(said.stdout.contains("user-7 is Approved, correlation id order-7"), "{}", said.stdout);
+    assert!(said.stdout.contains("2 deliveries, 1 handled"), "{}", said.stdout);
 }
 
 #[test]

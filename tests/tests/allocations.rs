@@ -1,4 +1,4 @@
-//! What the retry layer allocates: how often on a call that succeeds at once, and how much for an upload that is repeated.
+//! What the layers allocate on a call that succeeds at once, and what the retry layer holds for an upload that is repeated.
 //!
 //! Counted per thread: the server is on another one, so all that is counted is the client's.
 
@@ -15,6 +15,7 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
+use didit_api::{Limits, Scope};
 use http::{
     Request, Response, StatusCode,
     header::{
@@ -26,7 +27,13 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tests::{Digest, Upload, Upstream};
 use tower::{Layer, Service, ServiceExt};
 use tower_didit::{
-    Randomness,
+    DiditLayer, Randomness,
+    attempt_timeout::AttemptTimeoutLayer,
+    circuit_breaker::CircuitBreakerLayer,
+    correlation::CorrelationLayer,
+    deadline::DeadlineLayer,
+    idempotency::IdempotencyLayer,
+    pacing::PacingLayer,
     retry::{ExponentialBackoff, RetryLayer},
 };
 
@@ -80,20 +87,77 @@ where
     counted.count_total
 }
 
+/// A service that has been called once: what a thread keeps for all calls is there.
+fn warm<S>(mut service: S) -> S
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Empty<Bytes>>>,
+{
+    allocations(&mut service, Full::default());
+    service
+}
+
 #[test]
-fn a_call_with_a_body_in_memory_allocates_twice_for_the_copy_of_its_headers_and_no_more() {
+fn each_layer_allocates_what_its_headers_take_and_nothing_else() {
     let body = || Full::new(Bytes::from_static(b"{}"));
-    let mut service = RetryLayer::didit().layer(Reading);
+    let count = |service: &mut dyn FnMut(Full<Bytes>) -> u64| [service(body()), service(body())][1];
+    let wide = || Limits::none().with(Scope::endpoints("wide", 1_000, ["session-create"]).unwrap()).unwrap();
+    let pacing = || PacingLayer::builder().limits(wide()).build().unwrap();
+    let mut correlation = CorrelationLayer::new().layer(Reading);
+    let mut idempotency = IdempotencyLayer::new().layer(Reading);
+    let mut deadline = DeadlineLayer::default().layer(Reading);
+    let mut paced = pacing().layer(Reading);
+    let mut peek = CircuitBreakerLayer::didit().peek().layer(Reading);
+    let mut breaker = CircuitBreakerLayer::didit().layer(Reading);
+    let mut timeout = AttemptTimeoutLayer::didit().layer(Reading);
+    let builder = || DiditLayer::builder().api_key("key").limits(wide());
+    let mut stack = builder().build().unwrap().layer(Reading);
+    let mut once = builder().retry(|retry| retry.max_attempts(1)).build().unwrap().layer(Reading);
+
+    // The identifier, and the two halves of the map of headers, which grows beyond the six of the request.
+    assert_eq!(count(&mut |body| allocations(&mut correlation, body)), 3);
+    assert_eq!(count(&mut |body| allocations(&mut idempotency, body)), 3);
+    assert_eq!(count(&mut |body| allocations(&mut deadline, body)), 0);
+    assert_eq!(count(&mut |body| allocations(&mut paced, body)), 0);
+    assert_eq!(count(&mut |body| allocations(&mut peek, body)), 0);
+    assert_eq!(count(&mut |body| allocations(&mut breaker, body)), 0);
+    assert_eq!(count(&mut |body| allocations(&mut timeout, body)), 0);
+    // Two identifiers, the map's growth, and the list of headers that is kept for a repetition.
+    assert_eq!(count(&mut |body| allocations(&mut stack, body)), 5);
+    assert_eq!(count(&mut |body| allocations(&mut once, body)), 4);
+}
+
+#[test]
+fn a_future_is_as_large_as_its_layers_need() {
+    fn future<S: Service<Request<Full<Bytes>>>>(_: &S) -> usize {
+        size_of::<S::Future>() - size_of::<<Reading as Service<Request<Full<Bytes>>>>::Future>()
+    }
+    // What is copied about in every call: a change that makes one larger should be worth it.
+    assert!(future(&CorrelationLayer::new().layer(Reading)) <= 64);
+    assert!(future(&IdempotencyLayer::new().layer(Reading)) <= 16);
+    assert!(future(&DeadlineLayer::default().layer(Reading)) <= 192);
+    assert!(future(&RetryLayer::didit().layer(Reading)) <= 320);
+    assert!(future(&PacingLayer::didit().layer(Reading)) <= 384);
+    assert!(future(&CircuitBreakerLayer::didit().peek().layer(Reading)) <= 16);
+    assert!(future(&CircuitBreakerLayer::didit().layer(Reading)) <= 96);
+    assert!(future(&AttemptTimeoutLayer::didit().layer(Reading)) <= 160);
+    let stack = DiditLayer::builder().api_key("key").build().unwrap().layer(Reading);
+    assert!(future(&stack) <= 1_024, "{}", future(&stack));
+}
+
+#[test]
+fn a_call_with_a_body_in_memory_allocates_once_for_the_list_of_its_headers_and_no_more() {
+    let body = || Full::new(Bytes::from_static(b"{}"));
+    let mut service = warm(RetryLayer::didit().layer(Reading));
     assert_eq!(allocations(&mut Reading, body()), 0);
-    assert_eq!(allocations(&mut service, body()), 2);
-    assert_eq!(allocations(&mut service, Empty::<Bytes>::new()), 2);
+    assert_eq!(allocations(&mut service, body()), 1);
+    assert_eq!(allocations(&mut service, Empty::<Bytes>::new()), 1);
     // Bytes that were never shared before get the counter that sharing needs; they are not copied.
-    assert_eq!(allocations(&mut service, Full::new(Bytes::from(vec![0; 1000]))), 3);
+    assert_eq!(allocations(&mut service, Full::new(Bytes::from(vec![0; 1000]))), 2);
 }
 
 #[test]
 fn a_call_that_will_not_be_repeated_allocates_nothing() {
-    let mut service = RetryLayer::builder().max_attempts(1).build().unwrap().layer(Reading);
+    let mut service = warm(RetryLayer::builder().max_attempts(1).build().unwrap().layer(Reading));
     assert_eq!(allocations(&mut service, Full::new(Bytes::from_static(b"{}"))), 0);
     assert_eq!(allocations(&mut service, Upload::new(1000)), allocations(&mut Reading, Upload::new(1000)));
 }
@@ -102,13 +166,13 @@ fn a_call_that_will_not_be_repeated_allocates_nothing() {
 fn a_call_with_a_stream_allocates_two_more_times_and_as_its_list_grows() {
     let own = |frames| {
         let body = || Upload::new(frames * Upload::FRAME).chunked();
-        let mut service = RetryLayer::didit().layer(Reading);
+        let mut service = warm(RetryLayer::didit().layer(Reading));
         allocations(&mut service, body()) - allocations(&mut Reading, body())
     };
-    // The recording, its list, and for each frame the counter that shared bytes get.
-    assert_eq!([1, 2, 4].map(own), [2 + 2 + 1, 2 + 2 + 2, 2 + 2 + 4]);
+    // The headers, the recording, its list, and for each frame the counter that shared bytes get.
+    assert_eq!([1, 2, 4].map(own), [1 + 2 + 1, 1 + 2 + 2, 1 + 2 + 4]);
     // 256 frames are 16 MiB: the list doubles six times from 4.
-    assert_eq!(own(256), 2 + 2 + 256 + 6);
+    assert_eq!(own(256), 1 + 2 + 256 + 6);
 }
 
 // ===== How much =====

@@ -1,6 +1,10 @@
 //! One route of the API and what a client has to know before calling it.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -190,11 +194,45 @@ pub enum ServiceGroup {
     Email,
     /// Transactions, events and the travel rule.
     Transactions,
-    /// A group of the user's own.
+    /// A group of the user's own; [`ServiceGroup::named`] makes one of a name that is read at run time.
     Custom(&'static str),
 }
 
 impl ServiceGroup {
+    /// Didit's own groups.
+    pub const DIDIT: [Self; 9] = [
+        Self::Core,
+        Self::IdVerification,
+        Self::Biometrics,
+        Self::Aml,
+        Self::Kyb,
+        Self::DatabaseValidation,
+        Self::Phone,
+        Self::Email,
+        Self::Transactions,
+    ];
+
+    /// The group of this name: one of [`DIDIT`](Self::DIDIT), or a group of the user's own.
+    ///
+    /// A name of the user's own is kept for as long as the process lives, once, so that a group can be copied like a
+    /// number. It is meant for names out of a configuration, of which there are few, and not for what comes in with
+    /// requests.
+    pub fn named(name: &str) -> Self {
+        static NAMES: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+
+        if let Some(known) = Self::DIDIT.into_iter().find(|group| group.name() == name) {
+            return known;
+        }
+        // Nothing panics under the lock, so a poisoned list is as good as any.
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = names.iter().find(|kept| **kept == name).copied();
+        Self::Custom(kept.unwrap_or_else(|| {
+            let name: &'static str = String::leak(name.to_owned());
+            names.push(name);
+            name
+        }))
+    }
+
     /// A short, stable name, used in errors, spans and metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,13 +9,16 @@ use http::Method;
 
 use crate::Endpoint;
 
+mod recent;
 mod tree;
 
+use recent::TableId;
 use tree::{Tree, segments};
 
 /// A table of endpoints that can be searched by method and path.
 ///
-/// A look-up allocates nothing and costs tens of nanoseconds. Where several templates match one path, a static segment
+/// A look-up allocates nothing and costs tens of nanoseconds; asked for the same request again, as one layer after the
+/// other does, a table remembers the answer. Where several templates match one path, a static segment
 /// goes before a variable, and a variable before `{*rest}`; no two templates stand in each other's way.
 ///
 /// # Example
@@ -54,6 +57,8 @@ use tree::{Tree, segments};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Routes {
+    // NOTE: what was found under this id is remembered, so endpoints and tree never change after they were built.
+    id: TableId,
     endpoints: Vec<Endpoint>,
     tree: Tree,
 }
@@ -84,7 +89,7 @@ impl Routes {
 
     /// A table with no route at all.
     pub fn empty() -> Self {
-        Self { endpoints: Vec::new(), tree: Tree::default() }
+        Self { id: TableId::new(), endpoints: Vec::new(), tree: Tree::default() }
     }
 
     /// Starts from Didit's routes; the user's own are added, or replace what has the same method and path.
@@ -102,7 +107,7 @@ impl Routes {
     /// The final slash counts, as it does at Didit: without it Didit answers 301, so a path that lacks it belongs to
     /// no route.
     pub fn find(&self, method: &Method, path: &str) -> Option<EndpointId> {
-        self.tree.find(path.strip_prefix('/')?.as_bytes())?.get(method)
+        self.id.recall(method, path, || self.tree.find(path.strip_prefix('/')?.as_bytes())?.get(method))
     }
 
     /// Finds the endpoint with this name.
@@ -180,7 +185,7 @@ impl RoutesBuilder {
             })?;
             tree.insert(&segments, endpoint.method().clone(), id);
         }
-        Ok(Routes { endpoints: self.endpoints, tree })
+        Ok(Routes { id: TableId::new(), endpoints: self.endpoints, tree })
     }
 }
 
@@ -352,6 +357,28 @@ mod tests {
         let routes = Routes::empty();
         let unknown = routes.get(foreign);
         assert_eq!((unknown.name(), unknown.retry_class()), ("unknown", crate::RetryClass::Unsafe));
+    }
+
+    #[test]
+    fn what_was_asked_before_changes_no_answer() {
+        let own = |name| Routes::blank().endpoint(Endpoint::new(name, Method::GET, "/a/{x}/")).build().unwrap();
+        let (one, other) = (own("one"), Routes::empty());
+        let long = format!("/a/{}/", "x".repeat(1_000));
+        let deeper = format!("/a/{}/y/", "x".repeat(998));
+        assert_eq!(long.len(), deeper.len());
+        for _ in 0..2 {
+            for path in ["/a/b/", "/a/c/", &long] {
+                assert_eq!(name_of(&one, &Method::GET, path), Some("one"), "{path}");
+                assert_eq!(name_of(&one.clone(), &Method::GET, path), Some("one"), "{path}");
+                assert_eq!(name_of(&one, &Method::POST, path), None, "{path}");
+                assert_eq!(name_of(&other, &Method::GET, path), None, "{path}");
+                assert_eq!(name_of(&one, &Method::GET, &path[..path.len() - 1]), None, "{path}");
+            }
+            assert_eq!(name_of(&one, &Method::GET, &deeper), None);
+        }
+        // A table at the place of one that is gone.
+        drop(other);
+        assert_eq!(name_of(&own("two"), &Method::GET, "/a/b/"), Some("two"));
     }
 
     #[test]

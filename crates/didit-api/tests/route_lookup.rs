@@ -146,4 +146,8 @@ fn groups_have_names_of_their_own() {
     names.dedup();
     assert_eq!(names.len(), 9);
     assert_eq!(ServiceGroup::Custom("reports").name(), "reports");
+    assert_eq!(ServiceGroup::named("aml"), ServiceGroup::Aml);
+    let (one, other) = (ServiceGroup::named("reports"), ServiceGroup::named(&String::from("reports")));
+    assert_eq!((one, one), (other, ServiceGroup::Custom("reports")));
+    assert!(std::ptr::eq(one.name(), other.name()), "the name is kept once");
 }

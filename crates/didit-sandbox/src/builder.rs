@@ -11,7 +11,8 @@ use crate::{
     clock::Skew,
     faults::{Faults, FaultsError},
     hints::{Hints, ResetForm, RetryAfterForm},
-    latency::Latency,
+    latency::{Distribution, Latency},
+    neighbour::Neighbour,
     webhooks::{WebhookError, Webhooks},
 };
 
@@ -57,7 +58,8 @@ pub(crate) struct Settings {
     pub(crate) epoch: Option<SystemTime>,
     pub(crate) journal_capacity: usize,
     pub(crate) session_lifetime: Duration,
-    pub(crate) list_delay: Duration,
+    pub(crate) list_delay: Distribution,
+    pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) abandoned_arrive: bool,
     pub(crate) skew: Skew,
     pub(crate) date_header: bool,
@@ -87,7 +89,8 @@ impl Default for SandboxBuilder {
                 epoch: None,
                 journal_capacity: DEFAULT_JOURNAL_CAPACITY,
                 session_lifetime: DEFAULT_SESSION_LIFETIME,
-                list_delay: Duration::ZERO,
+                list_delay: Distribution::Fixed(Duration::ZERO),
+                neighbours: Vec::new(),
                 abandoned_arrive: false,
                 skew: Skew::default(),
                 date_header: false,
@@ -154,7 +157,7 @@ impl SandboxBuilder {
     }
 
     /// Sets the simulated latency, from bounds such as
-    /// `Duration::from_millis(20)..=Duration::from_millis(120)`. None by default.
+    /// `Duration::from_millis(20)..=Duration::from_millis(120)`, or leg by leg ([`Latency::legs`]). None by default.
     #[must_use]
     pub fn latency(mut self, latency: impl Into<Latency>) -> Self {
         self.settings.latency = latency.into();
@@ -208,10 +211,18 @@ impl SandboxBuilder {
     }
 
     /// Lets a new session appear in `GET /v3/sessions/` only so long after it was made. Everything else knows it at
-    /// once: its decision, and the reuse by `vendor_data`. None by default.
+    /// once: its decision, and the reuse by `vendor_data`. A time, bounds, or any other [`Distribution`], drawn for each
+    /// session. None by default.
     #[must_use]
-    pub fn list_delay(mut self, delay: Duration) -> Self {
-        self.settings.list_delay = delay;
+    pub fn list_delay(mut self, delay: impl Into<Distribution>) -> Self {
+        self.settings.list_delay = delay.into();
+        self
+    }
+
+    /// Adds somebody else who uses the first API key. Nobody by default.
+    #[must_use]
+    pub fn neighbour(mut self, neighbour: Neighbour) -> Self {
+        self.settings.neighbours.push(neighbour);
         self
     }
 
@@ -293,9 +304,10 @@ impl SandboxBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] if a key cannot be sent in a header or is given twice, a workflow is not a UUID, the latency's
-    /// bounds are the wrong way round, the session lifetime is zero, a scope of the limits counts an endpoint that the
-    /// route table does not have, a fault rule cannot be met, or a webhook destination cannot be sent to.
+    /// [`BuildError`] if a key cannot be sent in a header or is given twice, a workflow is not a UUID, the latency or the
+    /// list delay cannot be drawn, the session lifetime is zero, a scope of the limits counts an endpoint, or a neighbour
+    /// sends to a route, that the route table does not have, a fault rule cannot be met, or a webhook destination cannot be
+    /// sent to.
     pub fn build(mut self) -> Result<Sandbox, BuildError> {
         if self.keys.is_empty() {
             self.keys.push(DEFAULT_API_KEY.to_owned());
@@ -317,10 +329,19 @@ impl SandboxBuilder {
         if least > most {
             return Err(BuildError::Latency { least, most });
         }
+        let list_delay = Some(self.settings.list_delay).filter(|delay| !delay.is_usable());
+        if let Some(distribution) = self.settings.latency.unusable().or(list_delay) {
+            return Err(BuildError::Distribution { distribution });
+        }
         if self.settings.session_lifetime.is_zero() {
             return Err(BuildError::SessionLifetime);
         }
         let routes = &self.settings.routes;
+        for neighbour in &self.settings.neighbours {
+            if routes.named(&neighbour.route).is_none() {
+                return Err(BuildError::Neighbour { route: neighbour.route.clone() });
+            }
+        }
         if let Some(unknown) = self.settings.limits.unknown_endpoints(routes).into_iter().next() {
             return Err(unknown.into());
         }
@@ -370,6 +391,20 @@ pub enum BuildError {
         least: Duration,
         /// The upper bound.
         most: Duration,
+    },
+    /// A time that cannot be drawn: bounds the wrong way round, or a sigma out of range.
+    #[error(
+        "a time cannot be drawn from {distribution:?}; allowed is a sigma of 0 to 10, and no bound below another time"
+    )]
+    Distribution {
+        /// The offending value.
+        distribution: Distribution,
+    },
+    /// A neighbour that sends to a route which the route table does not have.
+    #[error("a neighbour sends to {route:?}, which no route is named; allowed are the names in the route table")]
+    Neighbour {
+        /// The offending name.
+        route: String,
     },
     /// A session lifetime of zero: every session would be expired at once.
     #[error("a session lifetime of 0 would expire every session at once; the least is 1 ns")]

@@ -38,9 +38,10 @@
 //! | Builder | Command line | |
 //! |---|---|---|
 //! | [`faults`](SandboxBuilder::faults) | `--faults FILE` | what goes wrong: see [`faults`] |
-//! | [`latency`](SandboxBuilder::latency) | `--latency MIN..MAX` | time until the arrival, and until the answer |
+//! | [`latency`](SandboxBuilder::latency) | `--latency TIME` | time until the arrival, and until the answer |
+//! | [`neighbour`](SandboxBuilder::neighbour) | `--neighbour N` | somebody else uses the key |
 //! | [`abandoned_requests_arrive`](SandboxBuilder::abandoned_requests_arrive) | `--abandoned-arrive` | a request arrives though its client is gone |
-//! | [`list_delay`](SandboxBuilder::list_delay) | `--list-delay MS` | new sessions are listed late |
+//! | [`list_delay`](SandboxBuilder::list_delay) | `--list-delay TIME` | new sessions are listed late |
 //! | [`clock_ahead`](SandboxBuilder::clock_ahead), [`clock_behind`](SandboxBuilder::clock_behind) | `--clock-skew SECONDS` | the server's clock is wrong |
 //! | [`date_header`](SandboxBuilder::date_header) | always | a `Date` on every answer |
 //! | [`throttle_retry_after`](SandboxBuilder::throttle_retry_after) | `--retry-after FORM` | the `Retry-After` of a 429 |
@@ -114,6 +115,7 @@ mod ingested;
 mod journal;
 mod latency;
 mod limiter;
+mod neighbour;
 mod odd_limits;
 mod replays;
 mod resolve;
@@ -135,7 +137,8 @@ pub use connection::ConnectionLost;
 pub use faults::{Ending, Fault, Faults, FaultsError, Refusal, RetryAfter, Rule, Truncation, When};
 pub use hints::{ResetForm, RetryAfterForm};
 pub use journal::JournalEntry;
-pub use latency::Latency;
+pub use latency::{Distribution, Latency};
+pub use neighbour::Neighbour;
 pub use server::{ServeError, Server, serve, serve_anywhere};
 pub use service::{ResponseFuture, Sandbox, SetSecretError, UnknownEvent, UnknownSession};
 pub use stats::{Peak, Stats};

@@ -20,8 +20,18 @@ pub(crate) struct Session {
     pub(crate) expected_details: Value,
     pub(crate) contact_details: Value,
     pub(crate) created: Duration,
+    /// When lists begin to show it.
+    pub(crate) listed: Duration,
     pub(crate) expires: Duration,
     status: SessionStatus,
+}
+
+/// When a session is made, when lists begin to show it, and when it expires if nobody opens it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dates {
+    pub(crate) created: Duration,
+    pub(crate) listed: Duration,
+    pub(crate) expires: Duration,
 }
 
 /// What a new session is made of.
@@ -61,13 +71,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn make(
-        &mut self,
-        (id, token): (Uuid, String),
-        new: NewSession,
-        now: Duration,
-        lifetime: Duration,
-    ) -> &Session {
+    pub(crate) fn make(&mut self, (id, token): (Uuid, String), new: NewSession, dates: Dates) -> &Session {
         let index = self.all.len();
         let language = new.language.as_deref().unwrap_or("en");
         let session = Session {
@@ -81,8 +85,9 @@ impl Sessions {
             metadata: new.metadata,
             expected_details: new.expected_details,
             contact_details: new.contact_details,
-            created: now,
-            expires: now.saturating_add(lifetime),
+            created: dates.created,
+            listed: dates.listed,
+            expires: dates.expires,
             status: SessionStatus::NotStarted,
         };
         if let Some(vendor_data) = &session.vendor_data {
@@ -147,8 +152,9 @@ mod tests {
 
     fn store(vendors: &[Option<&str>]) -> Sessions {
         let mut sessions = Sessions::default();
+        let dates = Dates { created: Duration::ZERO, listed: Duration::ZERO, expires: LIFE };
         for (index, vendor) in (0u128..).zip(vendors) {
-            sessions.make((Uuid::from_u128(index), String::new()), new(*vendor), Duration::ZERO, LIFE);
+            sessions.make((Uuid::from_u128(index), String::new()), new(*vendor), dates);
         }
         sessions
     }

@@ -48,6 +48,10 @@ pub struct Stats {
     pub events_replayed: u64,
     /// Events of a batch that were rejected.
     pub events_rejected: u64,
+    /// Requests of [neighbours](crate::Neighbour) that no rate limit refused.
+    pub neighbour_accepted: u64,
+    /// Requests of [neighbours](crate::Neighbour) that a rate limit refused with 429.
+    pub neighbour_throttled: u64,
     /// Late commits that are still to be carried out.
     pub late_commits_pending: u64,
     /// Late commits that have been carried out.

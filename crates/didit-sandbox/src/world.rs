@@ -19,6 +19,7 @@ use crate::{
     ingested::Ingested,
     journal::{Journal, JournalEntry},
     limiter::Limiter,
+    neighbour::Arrivals,
     odd_limits::OddLimits,
     replays::Replays,
     resolve::{Params, Resolved, resolve},
@@ -51,6 +52,8 @@ pub(crate) struct World {
     plans: Plans,
     journal: Journal,
     latency: StdRng,
+    list_delay: StdRng,
+    neighbours: Vec<Arrivals>,
     started: Duration,
 }
 
@@ -115,7 +118,7 @@ impl World {
             ids: Ids::seeded(settings.seed),
             ingested: Ingested::default(),
             odd_limits: odd_limits(&settings),
-            outbox: Outbox::new(&settings.webhooks, settings.seed),
+            outbox: Outbox::new(&settings.webhooks, settings.seed, now),
             answer_leaves: now,
             agenda: Agenda::default(),
             latest: now,
@@ -125,6 +128,8 @@ impl World {
             plans: Plans::new(&settings.faults, settings.seed),
             journal: Journal::new(settings.journal_capacity),
             latency: latency_rng(settings.seed),
+            list_delay: list_delay_rng(settings.seed),
+            neighbours: neighbours(&settings, now),
             started: now,
             settings,
         }
@@ -138,18 +143,25 @@ impl World {
         self.ids = Ids::seeded(self.settings.seed);
         self.ingested = Ingested::default();
         self.odd_limits = odd_limits(&self.settings);
-        self.outbox = self.outbox.cleared(self.settings.seed);
+        self.outbox = self.outbox.cleared(self.settings.seed, now);
         self.agenda = Agenda::default();
         self.limiter = self.limiter.cleared(&self.settings.routes);
         self.plans = Plans::new(&self.settings.faults, self.settings.seed);
         self.journal = Journal::new(self.settings.journal_capacity);
         self.latency = latency_rng(self.settings.seed);
+        self.list_delay = list_delay_rng(self.settings.seed);
+        self.neighbours = neighbours(&self.settings, now);
         self.started = now;
     }
 
     /// Draws the time before and after the arrival of a request.
     pub(crate) fn draw_latency(&mut self) -> (Duration, Duration) {
         self.settings.latency.draw(&mut self.latency)
+    }
+
+    /// Draws how much later than it is made a session is listed.
+    pub(crate) fn draw_list_delay(&mut self) -> Duration {
+        self.settings.list_delay.draw(&mut self.list_delay)
     }
 
     /// The time that the state is of.
@@ -159,7 +171,9 @@ impl World {
 
     /// Lets everything happen that was due until `now`, each thing at its own time.
     pub(crate) fn catch_up(&mut self, now: Duration) {
+        // What nobody waits for, and the requests of neighbours between.
         while let Some((due, what)) = self.agenda.next(now) {
+            self.neighbours_arrive(due);
             self.latest = self.latest.max(due);
             match what {
                 Due::Arrival { call, after } => {
@@ -173,7 +187,23 @@ impl World {
                 }
             }
         }
+        self.neighbours_arrive(now);
         self.latest = self.latest.max(now);
+    }
+
+    /// Counts the requests of neighbours that arrive until `now`, in the windows of the first key.
+    fn neighbours_arrive(&mut self, now: Duration) {
+        while let Some(first) =
+            self.neighbours.iter_mut().min_by_key(|neighbour| neighbour.next().unwrap_or(Duration::MAX))
+            && let Some(at) = first.next().filter(|at| *at <= now)
+        {
+            let at = at.max(self.latest);
+            match self.limiter.arrive(at, 0, Some(first.endpoint), &first.method) {
+                Ok(()) => self.book.stats.neighbour_accepted += 1,
+                Err(_) => self.book.stats.neighbour_throttled += 1,
+            }
+            first.step();
+        }
     }
 
     /// Counts a request, lets go wrong what is due to, and does the work. `after` is how long its answer is under way.
@@ -253,7 +283,7 @@ impl World {
         after: Duration,
         entry: &mut JournalEntry,
     ) -> Outcome {
-        let plan = self.plans.plan(&entry.route, &call.method);
+        let plan = self.plans.plan(&entry.route, &call.method, now.saturating_sub(self.started));
         let kinds = [
             plan.delay.map(|_| "delay"),
             plan.body.slow.map(|_| "slow-body"),
@@ -448,6 +478,17 @@ fn odd_limits(settings: &Settings) -> OddLimits {
 /// The latency's own sequence, so that the number of identifiers drawn does not shift it.
 fn latency_rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(!seed)
+}
+
+/// The list delays' own sequence, for the same reason.
+fn list_delay_rng(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed.rotate_left(16) ^ 0x6c69_7374)
+}
+
+fn neighbours(settings: &Settings, now: Duration) -> Vec<Arrivals> {
+    let arrivals =
+        |(neighbour, number)| Arrivals::new(neighbour, &settings.routes, settings.seed.wrapping_add(number), now);
+    settings.neighbours.iter().zip(0..).filter_map(arrivals).collect()
 }
 
 /// A header for the journal, cut to a length that cannot fill the memory.

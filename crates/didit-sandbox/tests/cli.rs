@@ -51,6 +51,13 @@ fn what_cannot_be_used_is_named() {
         (vec!["--seed", "x"], "\"x\""),
         (vec!["--latency", "fast"], "\"fast\""),
         (vec!["--latency", "20..10"], "from 20ms to 10ms"),
+        (vec!["--latency", "50/late"], "\"late\""),
+        (vec!["--latency", "normal:1..2"], "\"normal:1..2\""),
+        (vec!["--latency", "exponential:20..10"], "cannot be drawn"),
+        (vec!["--list-delay", "log-normal:30,99..5000"], "sigma"),
+        (vec!["--neighbour", "many"], "\"many\""),
+        (vec!["--neighbour", "60:amll"], "\"amll\""),
+        (vec!["--neighbour", "60@5"], "\"60@5\""),
         (vec!["--limits", "no-such-file"], "no-such-file"),
         (vec!["--clock-skew", "soon"], "\"soon\""),
         (vec!["--list-delay", "-1"], "\"-1\""),
@@ -79,13 +86,24 @@ fn it_serves_with_limits_and_faults_from_files_until_interrupted() {
     let limits = file("one.json", limits);
     let faults = "{\"rules\":[{\"fault\":{\"status\":{\"code\":502}},\"when\":{\"first\":1}}]}";
     let faults = file("first.json", faults);
-    let mut child = binary(&["--listen", "127.0.0.1:0", "--api-key", "my-own-key", "--latency", "0..2"])
-        .args(["--retry-after", "soon", "--reset", "none", "--clock-skew", "-9000000000", "--abandoned-arrive"])
-        .args(["--list-delay", "5", "--sandbox-quota", "500", "--phone-attempts", "4", "--import-time", "5"])
-        .args(["--limits".as_ref(), limits.as_os_str(), "--faults".as_ref(), faults.as_os_str()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        binary(&["--listen", "127.0.0.1:0", "--api-key", "my-own-key", "--latency", "0..2/log-normal:1,1.0..2"])
+            .args(["--retry-after", "soon", "--reset", "none", "--clock-skew", "-9000000000", "--abandoned-arrive"])
+            .args(["--neighbour", "60:aml@600..4200", "--neighbour", "1@5.."])
+            .args([
+                "--list-delay",
+                "exponential:5..50",
+                "--sandbox-quota",
+                "500",
+                "--phone-attempts",
+                "4",
+                "--import-time",
+                "5",
+            ])
+            .args(["--limits".as_ref(), limits.as_os_str(), "--faults".as_ref(), faults.as_os_str()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let first = lines.next().unwrap();
     let address = first.split_whitespace().nth(2).unwrap().strip_prefix("http://").unwrap();

@@ -212,3 +212,17 @@ async fn effects_are_told_over_http() {
     assert_eq!(sandbox.journal()[0].operation_id.as_deref(), Some("op-1"));
     assert_eq!(send(&sandbox, request("POST", "/_sandbox/effects", &Value::Null)).await.status, 405);
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_late_a_session_is_listed_may_be_random() {
+    let sandbox = Sandbox::builder().list_delay(Duration::ZERO..=10 * SECOND).seed(3).build().unwrap();
+    for user in 0..20 {
+        assert_eq!(send(&sandbox, create(Some(&format!("user-{user}")))).await.status, StatusCode::CREATED);
+    }
+    let mut listed = Vec::new();
+    for _ in 0..=10 {
+        listed.push(send(&sandbox, get("/v3/sessions/")).await.json()["count"].as_u64().unwrap());
+        advance(SECOND).await;
+    }
+    assert!(listed.is_sorted() && listed[1] < 10 && listed[5] > 2 && listed[10] == 20, "{listed:?}");
+}

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use didit_api::{Limits, Scope};
-use didit_sandbox::{Sandbox, SandboxBuilder};
+use didit_sandbox::{Distribution, Latency, Neighbour, Sandbox, SandboxBuilder};
 use http::StatusCode;
 use serde_json::{Value, json};
 use support::{EPOCH, create, get, request, send, with};
@@ -172,4 +172,47 @@ async fn a_request_given_up_before_it_arrives_leaves_no_trace() {
     assert!(given_up.is_err());
     sleep(Duration::from_secs(60)).await;
     assert_eq!(sandbox.stats().accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbour_fills_the_windows_of_the_key_while_it_is_there() {
+    let minute = Duration::from_secs(60);
+    let neighbour = Neighbour::new(600).on_route("session-list").from(minute).until(2 * minute);
+    let sandbox = limited().neighbour(neighbour).build().unwrap();
+    advance(minute).await;
+    assert!(list(&sandbox).await.is_success(), "it has not come yet");
+    advance(minute / 2).await;
+    assert_eq!(list(&sandbox).await, FULL);
+    advance(2 * minute).await;
+    assert!(list(&sandbox).await.is_success(), "it has gone, and its requests with it");
+    let stats = sandbox.stats();
+    // It does not know of the limit of three, nor of the request that is there already.
+    assert_eq!((stats.neighbour_accepted, stats.accepted, stats.throttled), (2, 2, 1));
+    assert!(stats.neighbour_throttled > 500, "{stats:?}");
+    assert_eq!(stats.arrivals["session-list"], 3, "its requests are none of the clients'");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_neighbour_does_the_same_after_a_reset() {
+    let sandbox = limited().neighbour(Neighbour::new(60).on_route("session-list")).build().unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        advance(Duration::from_secs(600)).await;
+        let stats = sandbox.stats();
+        seen.push((stats.neighbour_accepted, stats.neighbour_throttled));
+        sandbox.reset();
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].0 > 20, "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_leg_of_a_latency_takes_its_own_time() {
+    let (there, back) = (Duration::from_secs(2), Duration::from_secs(3));
+    let latency = Latency::legs(Distribution::Fixed(there), Distribution::Fixed(back));
+    let sandbox = Sandbox::builder().latency(latency).build().unwrap();
+    let sent = Instant::now();
+    assert!(list(&sandbox).await.is_success());
+    assert_eq!(sent.elapsed(), there + back);
+    assert_eq!(sandbox.journal()[0].at_ms, 2_000);
 }

@@ -108,14 +108,20 @@
 //!   it is sent, up to 16 MiB, and sent again from there; a larger one goes out once.
 //! - **Time** is tokio's, so that a test with a paused clock drives every layer.
 //!
+//! # The answer that comes hours later
+//!
+//! What came of a session is told by webhook. [`webhook`] receives it: answered in time, kept on the disk, handled once and
+//! in order, and logged under the correlation id of the request that created the session.
+//!
 //! # Feature flags
 //!
 //! Nothing is on by default.
 //!
 //! | feature | what it adds | default |
 //! |---|---|---|
-//! | `full` | `stack`, `hyper`, `h2`, `idempotency-redb` and `telemetry` | |
+//! | `full` | `stack`, `config`, `hyper`, `h2`, `idempotency-redb`, `telemetry`, `webhook-axum` and `webhook-redb` | |
 //! | `stack` | [`DiditLayer`]: all layers in the right order | |
+//! | `config` | [`config`]: the stack's settings as a file, from the environment, and their JSON Schema; includes `stack` | |
 //! | `attempt-timeout` | [`attempt_timeout`]: a time on the wire for each endpoint | |
 //! | `circuit-breaker` | [`circuit_breaker`]: a failing service group is left alone | |
 //! | `correlation` | [`correlation`]: one id and one trace for a journey, in and out | |
@@ -126,8 +132,12 @@
 //! | `retry` | [`retry`] and [`body`]: repeats what may be repeated, streams included | |
 //! | `telemetry` | [`telemetry`]: spans of attempts, and metrics through the [`metrics`] facade | |
 //! | `opentelemetry` | the ids of traces are those of OpenTelemetry's layer, where it keeps any; includes `correlation` and `telemetry` | |
+//! | `webhook` | [`webhook`]: receives Didit's webhooks, once, in order, and under the id of their journey | |
+//! | `webhook-axum` | [`Webhook`](webhook::Webhook) as an axum extractor | |
+//! | `webhook-redb` | [`RedbInbox`](webhook::inbox::RedbInbox): an inbox that outlives the process | |
 //! | `hyper` | reads the errors of hyper's clients: what was never sent is told from what broke | |
 //! | `h2` | the same for single requests of an HTTP/2 connection | |
+//! | `serde` | reads and writes [snapshots](pacing::PacingSnapshot) of the quota | |
 //! | `reqwest` | the same for reqwest; includes `hyper` | |
 //!
 //! [`call`], [`error`], [`outcome`] and [`quota`] are always there. Without `hyper`, a failed connection counts as
@@ -143,18 +153,26 @@ mod macros;
 
 pub mod call;
 mod clock;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod created_at;
 pub mod error;
 #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
 mod expiring;
 #[cfg(any(feature = "correlation", feature = "idempotency"))]
 mod ids;
-#[cfg(any(feature = "idempotency", feature = "telemetry"))]
+#[cfg(any(feature = "idempotency", feature = "telemetry", feature = "webhook"))]
 mod in_memory;
 pub mod outcome;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod payload;
 pub mod quota;
 mod random;
-#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+#[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
+#[cfg(any(feature = "circuit-breaker", feature = "pacing"))]
+mod sync;
+#[cfg(any(feature = "idempotency", feature = "webhook"))]
+mod timestamp;
 #[cfg(any(feature = "correlation", feature = "telemetry"))]
 mod trace;
 
@@ -164,6 +182,8 @@ pub mod attempt_timeout;
 pub mod body;
 #[cfg(feature = "circuit-breaker")]
 pub mod circuit_breaker;
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(feature = "correlation")]
 pub mod correlation;
 #[cfg(feature = "deadline")]
@@ -178,6 +198,8 @@ pub mod retry;
 pub mod stack;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 #[cfg(feature = "stack")]
 pub use self::stack::{DiditLayer, DiditService, StoredDiditService};

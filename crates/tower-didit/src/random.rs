@@ -1,8 +1,11 @@
 //! Where jitter and identifiers get their randomness from.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// A source of randomness that is shared by all clones of a layer.
@@ -13,6 +16,7 @@ use std::sync::{
 #[derive(Clone, Debug, Default)]
 pub struct Randomness {
     seeded: Option<Arc<AtomicU64>>,
+    still: bool,
 }
 
 impl Randomness {
@@ -23,7 +27,20 @@ impl Randomness {
 
     /// A reproducible sequence: the same seed and the same order of draws give the same numbers.
     pub fn seeded(seed: u64) -> Self {
-        Self { seeded: Some(Arc::new(AtomicU64::new(seed))) }
+        Self { seeded: Some(Arc::new(AtomicU64::new(seed))), still: false }
+    }
+
+    /// The same source, with which every wait is as long as its jitter would have let it be at most. Identifiers stay
+    /// random. For watching what happens, and for tests: clients that wait alike come back together.
+    #[must_use]
+    pub fn without_jitter(self) -> Self {
+        Self { still: true, ..self }
+    }
+
+    /// What is left of a wait of which jitter may take off up to `share`.
+    #[allow(dead_code, reason = "each layer that waits has its own feature")]
+    pub(crate) fn jittered(&self, longest: Duration, share: f64) -> Duration {
+        if self.still { longest } else { longest.mul_f64(1.0 - share * (1.0 - self.unit())) }
     }
 
     /// The next 64 random bits.
@@ -64,6 +81,18 @@ mod tests {
         let clone = other.clone();
         let second = [other.bits(), clone.bits(), other.bits(), clone.bits()];
         assert_eq!(first, second);
+    }
+
+    #[test]
+    fn jitter_takes_off_its_share_and_no_more_and_can_be_left_out() {
+        let (second, random) = (Duration::from_secs(1), Randomness::seeded(7));
+        let whole: Vec<_> = (0..1_000).map(|_| random.jittered(second, 1.0)).collect();
+        assert!(whole.iter().all(|wait| *wait < second) && whole.iter().any(|wait| *wait < second / 10));
+        let quarter: Vec<_> = (0..1_000).map(|_| random.jittered(second, 0.25)).collect();
+        assert!(quarter.iter().all(|wait| *wait >= second * 3 / 4 && *wait < second));
+        let still = random.without_jitter();
+        assert_eq!(still.jittered(second, 1.0), second);
+        assert_ne!(still.bits(), still.bits());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::{error::Error, ffi::OsString, fmt::Write as _, fs, net::SocketAddr, pro
 
 use didit_api::{Limits, SessionStatus, webhook::PayloadVersion};
 use didit_sandbox::{
-    DEFAULT_API_KEY, DEFAULT_WEBHOOK_SECRET, DEFAULT_WORKFLOW_ID, Destination, Faults, Latency, ResetForm, RetryAfter,
-    RetryAfterForm, Sandbox, SandboxBuilder, WebhookFault, When,
+    DEFAULT_API_KEY, DEFAULT_WEBHOOK_SECRET, DEFAULT_WORKFLOW_ID, Destination, Distribution, Faults, Latency,
+    Neighbour, ResetForm, RetryAfter, RetryAfterForm, Sandbox, SandboxBuilder, WebhookFault, When,
 };
 use http::HeaderValue;
 use tokio::net::TcpListener;
@@ -25,12 +25,15 @@ Options:
   --limits LIMITS      `docs` for the newest documented limits, `none`, a documented version
                        such as `2026-07`, or a JSON file [default: docs]
   --faults FILE        What goes wrong, as a JSON file (below)
-  --latency MIN..MAX   Time from request to answer in milliseconds, drawn uniformly, such as `20..120`
+  --latency TIME       Time from request to answer (below), or TIME/TIME for the request's way and the answer's
   --count-rejected     Let requests refused with 429 count in the windows
   --whole-seconds      Remember arrivals as whole seconds, up to 1 s longer than the window
   --wrong-key-401      Answer a wrong key with 401 instead of 403
   --abandoned-arrive   Let a request arrive although its client went away before
-  --list-delay MS      List a new session only so many milliseconds after it was made
+  --list-delay TIME    List a new session only so long after it was made (below)
+  --neighbour N        Somebody else who uses the first key, N times a minute; may be repeated. `60:aml` sends
+                       to that route instead of session-create, and `60@600..4200` or `60:aml@600..` comes and
+                       goes at these seconds
   --clock-skew SECONDS Set the clock so far ahead, or with a minus behind
   --retry-after FORM   Retry-After of a 429: `seconds`, `http-date`, `none`, or any other text as it is
                        [default: seconds]
@@ -55,6 +58,9 @@ Options:
   -h, --help           Print this help
   -V, --version        Print the version
 
+Times, in milliseconds: `50`; `20..120`, drawn uniformly; `exponential:100..5000`, the mean and the longest;
+`log-normal:30,1.0..5000`, the median, the sigma and the longest.
+
 Faults, as JSON; `routes`, `methods` and `when` may be left out:
   { \"rules\": [
     { \"fault\": { \"status\": { \"code\": 503, \"retry_after\": 1 } }, \"when\": { \"probability\": 0.1 } },
@@ -67,6 +73,7 @@ Faults, as JSON; `routes`, `methods` and `when` may be left out:
     { \"fault\": { \"slow-body\": { \"bytes\": 16, \"every_ms\": 100 } } },
     { \"fault\": { \"status\": { \"code\": 429, \"retry_after\": { \"date_in_s\": 30 },
                             \"headers\": [[\"x-ratelimit-reset\", \"-1\"]] } } },
+    { \"fault\": { \"status\": { \"code\": 503 } }, \"when\": { \"between_ms\": [60000, 360000] } },
     { \"fault\": \"absurd-429\" },
     { \"fault\": { \"odd-429\": \"sandbox-quota\" } } ] }
   An `ending` is \"drop\", \"silence\" or a status; `retry_after` a number, a text, or an object with
@@ -172,7 +179,8 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Box<dyn E
             Long("whole-seconds") => builder.whole_second_stamps(true),
             Long("wrong-key-401") => builder.wrong_key_is_401(true),
             Long("abandoned-arrive") => builder.abandoned_requests_arrive(true),
-            Long("list-delay") => builder.list_delay(Duration::from_millis(parser.value()?.parse()?)),
+            Long("list-delay") => builder.list_delay(time("--list-delay", &parser.value()?.string()?)?),
+            Long("neighbour") => builder.neighbour(neighbour(&parser.value()?.string()?)?),
             Long("clock-skew") => skewed(builder, parser.value()?.parse()?),
             Long("retry-after") => builder.throttle_retry_after(retry_after(&parser.value()?.string()?)?),
             Long("reset") => builder.throttle_reset(reset(&parser.value()?.string()?)?),
@@ -296,14 +304,46 @@ fn read(option: &str, file: &str) -> Result<String, Box<dyn Error>> {
     fs::read_to_string(file).map_err(|error| format!("{option} {file}: {error}").into())
 }
 
-/// `20..120` or `50`, in milliseconds.
+/// A time for there and back, or `REQUEST/ANSWER`.
 fn latency(value: &str) -> Result<Latency, Box<dyn Error>> {
-    let (least, most) = value.split_once("..").unwrap_or((value, value));
-    let millis = |text: &str| text.trim().trim_start_matches('=').parse().map(Duration::from_millis);
-    match (millis(least), millis(most)) {
-        (Ok(least), Ok(most)) => Ok(Latency::uniform(least, most)),
-        _ => Err(format!("--latency {value:?} is not milliseconds such as 20..120 or 50").into()),
+    match value.split_once('/') {
+        None => time("--latency", value).map(Latency::from),
+        Some((request, answer)) => Ok(Latency::legs(time("--latency", request)?, time("--latency", answer)?)),
     }
+}
+
+/// `50`, `20..120`, `exponential:100..5000` or `log-normal:30,1.0..5000`, in milliseconds.
+fn time(option: &str, value: &str) -> Result<Distribution, Box<dyn Error>> {
+    let millis = |text: &str| text.trim().trim_start_matches('=').parse().ok().map(Duration::from_millis);
+    let (kind, numbers) = value.split_once(':').unwrap_or(("uniform", value));
+    let (first, most) = numbers.split_once("..").unwrap_or((numbers, numbers));
+    let read = || match kind {
+        "uniform" => Some(Distribution::Uniform { least: millis(first)?, most: millis(most)? }),
+        "exponential" => Some(Distribution::Exponential { mean: millis(first)?, most: millis(most)? }),
+        "log-normal" => {
+            let (median, sigma) = first.split_once(',')?;
+            let sigma = sigma.trim().parse().ok()?;
+            Some(Distribution::LogNormal { median: millis(median)?, sigma, most: millis(most)? })
+        }
+        _ => None,
+    };
+    let examples = "20..120, 50, exponential:100..5000 or log-normal:30,1.0..5000";
+    read().ok_or_else(|| format!("{option} {value:?} is not milliseconds such as {examples}").into())
+}
+
+/// `60`, `60:aml`, `60@600..4200` or `60:aml@600..`, the times in seconds.
+fn neighbour(value: &str) -> Result<Neighbour, Box<dyn Error>> {
+    let seconds = |text: &str| text.trim().parse().ok().map(Duration::from_secs);
+    let (who, times) = value.split_once('@').map_or((value, None), |(who, times)| (who, Some(times)));
+    let (rate, route) = who.split_once(':').unwrap_or((who, Neighbour::DEFAULT_ROUTE));
+    let read = || {
+        let neighbour = Neighbour::new(rate.trim().parse().ok()?).on_route(route);
+        let Some(times) = times else { return Some(neighbour) };
+        let (from, until) = times.split_once("..")?;
+        let neighbour = neighbour.from(seconds(from)?);
+        Some(if until.is_empty() { neighbour } else { neighbour.until(seconds(until)?) })
+    };
+    read().ok_or_else(|| format!("--neighbour {value:?} is not a rate such as 60, 60:aml or 60:aml@600..4200").into())
 }
 
 fn skewed(builder: SandboxBuilder, seconds: i64) -> SandboxBuilder {

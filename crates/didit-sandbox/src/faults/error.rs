@@ -40,6 +40,16 @@ pub enum FaultsError {
         /// The rule's number.
         rule: usize,
     },
+    /// A time that is over before it begins.
+    #[error("fault rule {rule}: the time from {from:?} to {until:?} is empty")]
+    Between {
+        /// The rule's number.
+        rule: usize,
+        /// Its beginning.
+        from: Duration,
+        /// Its end.
+        until: Duration,
+    },
     /// A status that is not an error.
     #[error("fault rule {rule}: status {code} is no error; allowed are 400 to 599")]
     Status {

@@ -284,6 +284,14 @@ pub(crate) fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D:
     Ok(numbers)
 }
 
+pub(crate) fn between<'de, D: Deserializer<'de>>(from: D) -> Result<(Duration, Duration), D::Error> {
+    let (from, until) = <(u64, u64)>::deserialize(from)?;
+    if from >= until {
+        return Err(refused(format_args!("the time from {from} ms to {until} ms is empty")));
+    }
+    Ok((Duration::from_millis(from), Duration::from_millis(until)))
+}
+
 fn refused<E: Error>(why: fmt::Arguments<'_>) -> E {
     E::custom(why)
 }
@@ -365,6 +373,7 @@ mod tests {
             (r#"{"rules":[{"fault":{"delay":{"ms":99999999999}}}]}"#, "longer"),
             (r#"{"rules":[{"fault":"work-then-drop","methods":["post"]}]}"#, "\"post\""),
             (r#"{"rules":[{"fault":"work-then-drop","when":{"nth":[0]}}]}"#, "from 1"),
+            (r#"{"rules":[{"fault":"work-then-drop","when":{"between_ms":[2,2]}}]}"#, "from 2 ms to 2 ms"),
             (r#"{"rules":[{"fault":{"status":{"code":503,"retry_after":-1}}}]}"#, "seconds, a text"),
             (r#"{"rules":[{"fault":{"status":{"code":503,"retry_after":{"date":1}}}}]}"#, "date_in_s"),
             (r#"{"rules":[{"fault":{"status":{"code":503,"retry_after":"a\nb"}}}]}"#, "cannot stand in a header"),

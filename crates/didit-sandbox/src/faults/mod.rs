@@ -53,11 +53,12 @@
 //!         { "fault": { "status": { "code": 429, "retry_after": { "date_in_s": 30 } } }, "when": { "nth": [7] } },
 //!         { "fault": { "status": { "code": 429, "retry_after": "soon", "headers": [["x-ratelimit-reset", "-1"]] } } },
 //!         { "fault": "absurd-429", "when": { "probability": 0.01 } },
-//!         { "fault": { "odd-429": "sandbox-quota" }, "routes": ["session-create"], "when": { "first": 1 } }
+//!         { "fault": { "odd-429": "sandbox-quota" }, "routes": ["session-create"], "when": { "first": 1 } },
+//!         { "fault": { "status": { "code": 503 } }, "when": { "between_ms": [60000, 360000] } }
 //!     ]
 //! }"#;
 //! let faults = didit_sandbox::Faults::from_json(file)?;
-//! assert_eq!(faults.rules().len(), 13);
+//! assert_eq!(faults.rules().len(), 14);
 //! # Ok::<(), didit_sandbox::FaultsError>(())
 //! ```
 //!

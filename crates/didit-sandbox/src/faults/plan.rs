@@ -47,11 +47,12 @@ impl Plans {
         Self(faults.rules().iter().zip(1..).map(armed).collect())
     }
 
-    pub(crate) fn plan(&mut self, route: &str, method: &Method) -> Plan {
+    /// `since_start` is the time of the request, from the start of the sandbox.
+    pub(crate) fn plan(&mut self, route: &str, method: &Method, since_start: Duration) -> Plan {
         let mut plan = Plan::default();
         // Every rule draws for every request it applies to, fired or not, so that each keeps its own sequence.
         for armed in self.0.iter_mut().filter(|armed| armed.rule.applies(route, method)) {
-            if !armed.fires() {
+            if !armed.fires(since_start) {
                 continue;
             }
             // Drawn even where an earlier fault wins, for the same reason.
@@ -69,9 +70,9 @@ impl Plans {
 }
 
 impl Armed {
-    fn fires(&mut self) -> bool {
+    fn fires(&mut self, since_start: Duration) -> bool {
         self.seen += 1;
-        self.rule.when.fires(self.seen, &mut self.rng)
+        self.rule.when.fires(self.seen, since_start, &mut self.rng)
     }
 }
 
@@ -83,17 +84,26 @@ mod tests {
     use crate::faults::{Ending, Refusal, When};
 
     fn fired(plans: &mut Plans, requests: usize) -> Vec<bool> {
-        (0..requests).map(|_| plans.plan("aml", &Method::POST).fault.is_some()).collect()
+        (0..requests).map(|_| plans.plan("aml", &Method::POST, Duration::ZERO).fault.is_some()).collect()
     }
 
     #[test]
     fn scripted_rules_fire_on_exactly_their_requests() {
         let rule = |when| Faults::none().with(Rule::new(Fault::WorkThenDrop).on_route("aml").when(when));
         let mut first = Plans::new(&rule(When::First(2)), 0);
-        first.plan("session-create", &Method::POST);
+        first.plan("session-create", &Method::POST, Duration::ZERO);
         assert_eq!(fired(&mut first, 4), [true, true, false, false]);
         let mut nth = Plans::new(&rule(When::Nth(vec![2, 4])), 0);
         assert_eq!(fired(&mut nth, 5), [false, true, false, true, false]);
+    }
+
+    #[test]
+    fn an_outage_begins_and_ends_at_its_times() {
+        let secs = Duration::from_secs;
+        let rule = Rule::new(Fault::ResetBeforeWork).when(When::Between(secs(60), secs(360)));
+        let mut plans = Plans::new(&Faults::none().with(rule), 0);
+        let mut fires = |at| plans.plan("aml", &Method::POST, at).fault.is_some();
+        assert_eq!([secs(59), secs(60), secs(359), secs(360)].map(&mut fires), [false, true, true, false]);
     }
 
     #[test]
@@ -123,7 +133,7 @@ mod tests {
             .with(Rule::new(Fault::WorkThenDrop))
             .with(delay)
             .with(Rule::new(Fault::ResetBeforeWork));
-        let plan = Plans::new(&faults, 0).plan("aml", &Method::POST);
+        let plan = Plans::new(&faults, 0).plan("aml", &Method::POST, Duration::ZERO);
         let expected =
             Plan { delay: Some(Duration::from_secs(2)), fault: Some(Fault::WorkThenDrop), ..Plan::default() };
         assert_eq!(plan, expected);
@@ -136,7 +146,7 @@ mod tests {
             .with(Rule::new(Fault::TruncatedBody(cut)))
             .with(Rule::new(Fault::WorkThenDrop))
             .with(Rule::new(Fault::SlowBody { bytes: 1, every }));
-        let plan = Plans::new(&faults, 0).plan("aml", &Method::POST);
+        let plan = Plans::new(&faults, 0).plan("aml", &Method::POST, Duration::ZERO);
         assert_eq!(plan.body, Manner { slow: Some((1, every)), cut: Some(cut) });
         assert_eq!(plan.fault, Some(Fault::WorkThenDrop));
     }
@@ -149,6 +159,8 @@ mod tests {
         assert!(check(reset().when(When::Probability(1.5))).contains("1.5"));
         assert!(check(reset().when(When::Probability(f64::NAN))).contains("NaN"));
         assert!(check(reset().when(When::Nth(vec![0]))).contains("from 1"));
+        let never = When::Between(Duration::from_secs(2), Duration::from_secs(2));
+        assert!(check(reset().when(never)).contains("from 2s to 2s"));
         assert!(check(Rule::new(Fault::status(StatusCode::OK))).contains("200"));
         assert!(check(Rule::new(Fault::Delay(Duration::MAX))).contains("longer"));
         assert!(check(Rule::new(Fault::late_commit(Duration::MAX))).contains("longer"));

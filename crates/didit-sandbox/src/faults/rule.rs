@@ -1,5 +1,7 @@
 //! Which requests a fault happens to.
 
+use std::time::Duration;
+
 use http::Method;
 use rand::{RngExt, rngs::StdRng};
 use serde::Deserialize;
@@ -20,16 +22,22 @@ pub enum When {
     First(u64),
     /// Those with these numbers.
     Nth(#[serde(deserialize_with = "file::numbers")] Vec<u64>),
+    /// Those that arrive in this time, counted from the start of the sandbox: from the first instant on, and before the
+    /// second.
+    #[serde(rename = "between_ms", deserialize_with = "file::between")]
+    Between(Duration, Duration),
 }
 
 impl When {
-    /// Whether it fires on the request with this number. Draws even for a request that it does not fire on.
-    pub(crate) fn fires(&self, number: u64, rng: &mut StdRng) -> bool {
+    /// Whether it fires on the request with this number, that arrives so long after the start. Draws even for a request
+    /// that it does not fire on.
+    pub(crate) fn fires(&self, number: u64, since_start: Duration, rng: &mut StdRng) -> bool {
         match self {
             Self::Always => true,
             Self::Probability(probability) => rng.random::<f64>() < *probability,
             Self::First(count) => number <= *count,
             Self::Nth(numbers) => numbers.contains(&number),
+            Self::Between(from, until) => (*from..*until).contains(&since_start),
         }
     }
 
@@ -38,6 +46,9 @@ impl When {
         match self {
             Self::Probability(value) if !(0.0..=1.0).contains(value) => {
                 Err(FaultsError::Probability { rule, value: *value })
+            }
+            Self::Between(from, until) if from >= until => {
+                Err(FaultsError::Between { rule, from: *from, until: *until })
             }
             Self::Nth(numbers) if numbers.contains(&0) => Err(FaultsError::Nth { rule }),
             _ => Ok(()),

@@ -33,7 +33,7 @@ pub(super) fn list(world: &World, now: Duration, call: &Call) -> Answer {
     let offset = number("offset").unwrap_or(0);
 
     let (mut count, mut results) = (0, Vec::new());
-    let listed = |session: &&Session| session.created.saturating_add(world.settings.list_delay) <= now;
+    let listed = |session: &&Session| session.listed <= now;
     let sessions = world.sessions.newest_first(filter.vendor_data).filter(listed);
     for session in sessions.filter(|session| filter.takes(session, now)) {
         if count >= offset && results.len() < limit {

@@ -10,7 +10,7 @@ use super::{NO_PERMISSION, any, object, odd::session_quota, optional_text};
 use crate::{
     answer::{self, Answer},
     call::Call,
-    sessions::{NewSession, Session},
+    sessions::{Dates, NewSession, Session},
     world::World,
 };
 
@@ -100,7 +100,12 @@ fn create(world: &mut World, now: Duration, call: &Call, name: &str, new: NewSes
     if let Some((after, status)) = world.settings.webhooks.finish.clone() {
         world.finish_at(now.saturating_add(after), identity.0, status);
     }
-    created(world.sessions.make(identity, new, now, world.settings.session_lifetime), now)
+    let dates = Dates {
+        created: now,
+        listed: now.saturating_add(world.draw_list_delay()),
+        expires: now.saturating_add(world.settings.session_lifetime),
+    };
+    created(world.sessions.make(identity, new, dates), now)
 }
 
 fn created(session: &Session, now: Duration) -> Answer {

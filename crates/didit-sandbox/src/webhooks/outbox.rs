@@ -35,6 +35,7 @@ pub(crate) struct Outbox {
     armed: Vec<Armed>,
     ids: Ids,
     sent: u64,
+    started: Duration,
 }
 
 /// An event on its way to one destination.
@@ -72,7 +73,7 @@ pub(crate) struct Attempt {
 }
 
 impl Outbox {
-    pub(crate) fn new(webhooks: &Webhooks, seed: u64) -> Self {
+    pub(crate) fn new(webhooks: &Webhooks, seed: u64, started: Duration) -> Self {
         // A sequence of its own, so that events do not shift the ids of sessions.
         let seed = seed ^ 0x77eb_8b00_c5a1_0e57;
         let armed = |((fault, when), stream): (&(WebhookFault, When), u64)| Armed {
@@ -89,13 +90,14 @@ impl Outbox {
             armed: webhooks.faults.iter().zip(1..).map(armed).collect(),
             ids: Ids::seeded(seed),
             sent: 0,
+            started,
             webhooks: webhooks.clone(),
         }
     }
 
     /// Back to the beginning. Secrets are those of the builder again.
-    pub(crate) fn cleared(&self, seed: u64) -> Self {
-        Self { age: self.age + 1, ..Self::new(&self.webhooks, seed) }
+    pub(crate) fn cleared(&self, seed: u64, started: Duration) -> Self {
+        Self { age: self.age + 1, ..Self::new(&self.webhooks, seed, started) }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -130,7 +132,8 @@ impl Outbox {
 
     fn post(&mut self, now: Duration, mut record: WebhookRecord, payload: Value) {
         let (mut copies, mut due, mut dropped) = (1, now, false);
-        for fault in self.armed.iter_mut().filter_map(Armed::next) {
+        let since_start = now.saturating_sub(self.started);
+        for fault in self.armed.iter_mut().filter_map(|armed| armed.next(since_start)) {
             match fault {
                 WebhookFault::Drop => dropped = true,
                 WebhookFault::Duplicate(more) => copies += usize::try_from(more).unwrap_or(usize::MAX),
@@ -266,9 +269,9 @@ impl Outbox {
 
 impl Armed {
     /// What goes wrong with the next copy, the time drawn.
-    fn next(&mut self) -> Option<WebhookFault> {
+    fn next(&mut self, since_start: Duration) -> Option<WebhookFault> {
         self.seen += 1;
-        let fires = self.when.fires(self.seen, &mut self.rng);
+        let fires = self.when.fires(self.seen, since_start, &mut self.rng);
         let fault = match self.fault {
             WebhookFault::Shuffle(most) => WebhookFault::Shuffle(self.rng.random_range(Duration::ZERO..=most)),
             other => other,

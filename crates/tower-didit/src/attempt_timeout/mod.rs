@@ -35,7 +35,6 @@ use std::{
 
 use didit_api::Routes;
 use http::Request;
-use tokio::time::Instant;
 use tower::Service;
 
 pub use self::{
@@ -43,7 +42,7 @@ pub use self::{
     future::ResponseFuture,
     layer::AttemptTimeoutLayer,
 };
-use crate::expiring::Expiring;
+use crate::{call::current, expiring::Expiring};
 
 /// Ends an attempt after its endpoint's timeout; see the [module](self).
 #[derive(Clone, Debug)]
@@ -79,7 +78,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let endpoint = self.routes.find(request.method(), request.uri().path());
         let after = endpoint.map_or(self.unknown, |id| self.routes.get(id).attempt_timeout());
-        let at = Instant::now() + after.min(AttemptTimeoutLayer::MAX);
+        let at = current::now() + after.min(AttemptTimeoutLayer::MAX);
         ResponseFuture::new(Expiring::new(self.inner.call(request), at, Elapsed { after }))
     }
 }

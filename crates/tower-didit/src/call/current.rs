@@ -47,6 +47,8 @@ pub(crate) struct Call {
     #[cfg(feature = "telemetry")]
     phases: Option<Box<Phases>>,
     wants_report: bool,
+    // When the layers that are running began to, once one of them has asked.
+    now: Option<Instant>,
 }
 
 impl Call {
@@ -59,17 +61,53 @@ impl Call {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Call>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Box<Call>>> = const { RefCell::new(None) };
+    // States of calls that ended here.
+    #[expect(clippy::vec_box, reason = "the boxes are handed out as they are")]
+    static SPARE: RefCell<Vec<Box<Call>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many states of calls that ended a thread keeps for those to come: as many as it is likely to have under way at once,
+/// in less memory than one buffer of a connection takes.
+const MOST_SPARE: usize = 64;
+
+/// A new state, in the memory of one that has ended if there is any.
+///
+/// Boxed, because every layer's future has room for one, and only that of the outermost holds it: in place, they would be
+/// half of what a call copies about.
+fn new_state() -> Box<Call> {
+    SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+}
+
+/// Keeps the memory of a state for another call.
+fn recycle(mut state: Box<Call>) {
+    *state = Call::default();
+    // While a thread ends, nothing is kept.
+    let _ = SPARE.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        if spare.len() < MOST_SPARE {
+            spare.push(state);
+        }
+    });
 }
 
 /// Reads or writes the running call, if there is one.
 pub(crate) fn with<R>(visit: impl FnOnce(&mut Call) -> R) -> Option<R> {
-    CURRENT.with(|current| current.borrow_mut().as_mut().map(visit))
+    CURRENT.with(|current| current.borrow_mut().as_deref_mut().map(visit))
 }
 
 /// When the running call must have ended.
 pub(crate) fn deadline() -> Option<Instant> {
     with(|call| call.deadline).flatten()
+}
+
+/// What time it is for a layer on the call's way in: the clock is read once for all of them.
+///
+/// It is the time at which the first of them asked, so it is never ahead of the clock, and never older than what the task
+/// has been doing without a pause. What a *response* means is measured by a clock read after it came.
+#[cfg(any(feature = "attempt-timeout", feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+pub(crate) fn now() -> Instant {
+    with(|call| *call.now.get_or_insert_with(Instant::now)).unwrap_or_else(Instant::now)
 }
 
 /// Runs `run` under a deadline of its own, if that is earlier than the running call's, which is restored afterwards.
@@ -161,8 +199,8 @@ pub(crate) fn lend_phases<R>(mine: &mut Option<Box<Phases>>, run: impl FnOnce() 
 }
 
 /// Lends the state to the thread while `run` runs, and takes it back even if `run` panics.
-fn lend<R>(state: &mut Option<Call>, run: impl FnOnce() -> R) -> R {
-    struct TakeBack<'a>(&'a mut Option<Call>);
+fn lend<R>(state: &mut Option<Box<Call>>, run: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a mut Option<Box<Call>>);
 
     impl Drop for TakeBack<'_> {
         fn drop(&mut self) {
@@ -170,10 +208,14 @@ fn lend<R>(state: &mut Option<Call>, run: impl FnOnce() -> R) -> R {
         }
     }
 
-    fn swap(state: &mut Option<Call>) {
+    fn swap(state: &mut Option<Box<Call>>) {
         CURRENT.with(|current| mem::swap(&mut *current.borrow_mut(), state));
     }
 
+    if let Some(call) = state {
+        // Time has passed since the task last ran.
+        call.now = None;
+    }
     swap(state);
     let _take_back = TakeBack(state);
     run()
@@ -183,7 +225,7 @@ pin_project! {
     /// A future that belongs to a call, and owns the call's state if it is the outermost of its layers.
     #[derive(Debug)]
     pub(crate) struct InCall<F> {
-        call: Option<Call>,
+        call: Option<Box<Call>>,
         #[pin]
         inner: F,
     }
@@ -202,7 +244,9 @@ impl<F> InCall<F> {
     /// token say, repeats and reports for itself. It has no more time than the call around it.
     pub(crate) fn open<B>(request: Request<B>, start: impl FnOnce(Request<B>) -> F) -> Self {
         let wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
-        let mut call = Some(Call { wants_report, deadline: deadline(), ..Call::default() });
+        let mut call = new_state();
+        (call.wants_report, call.deadline) = (wants_report, deadline());
+        let mut call = Some(call);
         let inner = lend(&mut call, || start(request));
         Self { call, inner }
     }
@@ -210,7 +254,7 @@ impl<F> InCall<F> {
     /// Runs `start` as a call of its own, on the journey of whatever call is running.
     #[cfg(feature = "idempotency")]
     pub(crate) fn apart(start: impl FnOnce() -> F) -> Self {
-        let mut own = Call::default();
+        let mut own = new_state();
         with(|call| {
             own.report.correlation_id.clone_from(&call.report.correlation_id);
             #[cfg(any(feature = "correlation", feature = "telemetry"))]
@@ -225,7 +269,9 @@ impl<F> InCall<F> {
     /// error's type hides its report, and whoever sees the error has to know.
     #[cfg(feature = "stack")]
     pub(crate) fn take_report(self: Pin<&mut Self>) -> Option<CallReport> {
-        let report = self.project().call.take()?.report;
+        let mut call = self.project().call.take()?;
+        let report = mem::take(&mut call.report);
+        recycle(call);
         with(|outer| outer.doubts_within += report.doubts);
         Some(report)
     }
@@ -244,8 +290,11 @@ where
         }
         let result = ready!(lend(this.call, || this.inner.poll(cx)));
         Poll::Ready(result.map(|mut response| {
-            if let Some(call) = this.call.take_if(|call| call.wants_report || call.report.is_eventful()) {
-                response.extensions_mut().insert(call.report);
+            if let Some(mut call) = this.call.take() {
+                if call.wants_report || call.report.is_eventful() {
+                    response.extensions_mut().insert(mem::take(&mut call.report));
+                }
+                recycle(call);
             }
             response
         }))
@@ -278,6 +327,21 @@ mod tests {
         assert_eq!(one.unwrap().into_body(), Some(3));
         assert_eq!(other.unwrap().into_body(), Some(3));
         assert_eq!(depth(), None, "nothing is left behind");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn layers_on_the_way_in_see_one_time_and_those_after_a_pause_another() {
+        let call = InCall::enter(Request::new(()), |_| {
+            let entered = (now(), now());
+            async move {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                Ok::<_, std::convert::Infallible>(Response::new((entered, now())))
+            }
+        });
+        let ((first, second), later) = call.await.unwrap().into_body();
+        assert_eq!(first, second);
+        assert_eq!(later - first, std::time::Duration::from_secs(1));
+        assert_eq!(now(), Instant::now(), "without a call it is the clock");
     }
 
     #[tokio::test]

@@ -29,6 +29,6 @@ mod report;
 
 pub use self::{
     id::{CorrelationId, IdempotencyKey, InvalidId, OperationId},
-    options::{CallOptions, RetryOverride},
+    options::{CallOptions, Priority, RetryOverride},
     report::{CallReport, Provenance},
 };

@@ -9,6 +9,7 @@ use super::{CorrelationId, IdempotencyKey, OperationId};
 #[must_use]
 pub struct CallOptions {
     pub(crate) deadline: Option<Duration>,
+    pub(crate) priority: Priority,
     pub(crate) operation_id: Option<OperationId>,
     pub(crate) idempotency_key: Option<IdempotencyKey>,
     pub(crate) correlation_id: Option<CorrelationId>,
@@ -29,6 +30,12 @@ impl CallOptions {
     /// after it.
     pub fn deadline(mut self, total: Duration) -> Self {
         self.deadline = Some(total);
+        self
+    }
+
+    /// Lets the call wait for quota before or after others. Read by the pacing layer.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 
@@ -62,6 +69,19 @@ impl CallOptions {
         self.report = true;
         self
     }
+}
+
+/// Who goes first when the quota does not suffice for everybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Somebody is watching the screen: before everybody else.
+    High,
+    /// Neither of the others.
+    #[default]
+    Normal,
+    /// Batch work: after everybody else, and never in the share of the quota that is reserved for them.
+    Low,
 }
 
 /// What a caller knows about repeating one call that the route table does not.

@@ -32,12 +32,12 @@ use tokio::time::Instant;
 use super::{
     listeners::{Listeners, StateChange},
     policy::TripPolicy,
-    sync::{AtomicU64, Mutex, Ordering},
     window::{Totals, Window},
 };
 use crate::{
     outcome::{NotSent, Outcome, Refusal},
     random::Randomness,
+    sync::{AtomicU64, Mutex, Ordering},
 };
 
 /// The longest open time that a server can ask for with `Retry-After`; more is cut to this.
@@ -151,6 +151,23 @@ pub enum CircuitState {
     ForcedOpen,
     /// An operator holds it closed: every call passes, and nothing is counted.
     ForcedClosed,
+}
+
+impl CircuitState {
+    /// The names of all states.
+    pub const NAMES: [&'static str; 5] = ["closed", "half_open", "open", "forced_open", "forced_closed"];
+
+    /// A short, stable name, used in metrics.
+    pub fn name(self) -> &'static str {
+        let [closed, half_open, open, forced_open, forced_closed] = Self::NAMES;
+        match self {
+            Self::Closed => closed,
+            Self::HalfOpen => half_open,
+            Self::Open { .. } => open,
+            Self::ForcedOpen => forced_open,
+            Self::ForcedClosed => forced_closed,
+        }
+    }
 }
 
 /// The mode bits of the gate; the generation lies above them.
@@ -348,7 +365,7 @@ impl Machine {
     fn open(&self, guarded: &mut Guarded, policy: &TripPolicy, health: Health, random: &Randomness, now: Instant) {
         let grown = policy.open.saturating_mul(1 << guarded.streak.min(16)).min(policy.open_cap);
         // Clients that opened together must not probe together; taking off keeps the cap.
-        let jittered = grown.mul_f64(1.0 - random.unit() / 4.0);
+        let jittered = random.jittered(grown, 0.25);
         let asked = match health {
             Health::Bad { retry_after: Some(hint) } => hint.min(LONGEST_HINT),
             _ => Duration::ZERO,

@@ -59,7 +59,6 @@ mod policy;
 #[cfg(test)]
 #[cfg(not(interleavings))]
 mod reference;
-mod sync;
 mod window;
 
 use std::{
@@ -68,7 +67,6 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::time::Instant;
 use tower::Service;
 
 use self::circuits::{Circuits, Pass};
@@ -82,7 +80,10 @@ pub use self::{
     machine::CircuitState,
     policy::TripPolicy,
 };
-use crate::outcome::{Classify, DiditClassifier};
+use crate::{
+    call::current,
+    outcome::{Classify, DiditClassifier},
+};
 
 /// Leaves a failing service group alone; see the [module](self).
 #[derive(Clone, Debug)]
@@ -112,7 +113,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match Pass::admit(&self.circuits, &request, Instant::now()) {
+        match Pass::admit(&self.circuits, &request, current::now()) {
             // Held before the call is made, so that a panic in it gives the ticket back.
             Ok(pass) => ResponseFuture::admitted(self.inner.call(request), pass, self.classifier.clone()),
             Err(open) => ResponseFuture::refused(open),
@@ -146,7 +147,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.circuits.peek(self.circuits.place(&request), Instant::now()) {
+        match self.circuits.peek(self.circuits.place(&request), current::now()) {
             Ok(()) => PeekFuture::passed(self.inner.call(request)),
             Err(open) => PeekFuture::refused(open),
         }

@@ -12,16 +12,16 @@ use crate::error::{ConfigError, check_duration};
 /// calls, or bad luck would trip it: at 10 % background failures and 20 calls, one window in 140 000 does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TripPolicy {
-    consecutive: u32,
-    ratio: Option<f64>,
-    slow: Option<(Duration, f64)>,
-    retries_only: Option<f64>,
-    min_calls: u32,
-    pub(super) window: Duration,
-    pub(super) open: Duration,
-    pub(super) open_cap: Duration,
-    pub(super) probes: u32,
-    pub(super) successes: u32,
+    pub(crate) consecutive: u32,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) slow: Option<(Duration, f64)>,
+    pub(crate) retries_only: Option<f64>,
+    pub(crate) min_calls: u32,
+    pub(crate) window: Duration,
+    pub(crate) open: Duration,
+    pub(crate) open_cap: Duration,
+    pub(crate) probes: u32,
+    pub(crate) successes: u32,
 }
 
 impl TripPolicy {
@@ -49,6 +49,9 @@ impl TripPolicy {
 
     /// The breaker of the well-known recipe for Didit: open after 3 failures in a row, for 10 s, until 1 probe succeeds.
     pub const SEED: Self = Self { consecutive: 3, ratio: None, open_cap: Duration::from_secs(10), ..Self::DIDIT };
+
+    /// A circuit that nothing opens.
+    pub const NEVER: Self = Self { consecutive: u32::MAX, ratio: None, ..Self::DIDIT };
 
     /// The longest window and open time: an hour.
     pub const MAX: Duration = Duration::from_secs(3_600);

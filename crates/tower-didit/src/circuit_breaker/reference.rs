@@ -168,7 +168,7 @@ impl Model {
 
     fn trip(&mut self, health: Health, now: Instant) {
         let grown = (VALUES.first * 2_f64.powi(self.opened_in_a_row)).min(VALUES.cap);
-        let wait = Duration::from_secs_f64(grown).mul_f64(1.0 - self.random.unit() / 4.0);
+        let wait = self.random.jittered(Duration::from_secs_f64(grown), 0.25);
         let asked = match health {
             Health::Bad { retry_after: Some(asked) } => asked.min(Duration::from_secs(300)),
             _ => Duration::ZERO,

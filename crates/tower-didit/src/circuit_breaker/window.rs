@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 /// How finely the past is kept: it is forgotten in tenths of the window.
 const BUCKETS: u64 = 10;

@@ -34,7 +34,6 @@ use std::{
 };
 
 use http::{Request, Response};
-use tokio::time::Instant;
 use tower::Service;
 
 use self::future::Bounded;
@@ -84,9 +83,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let options = request.extensions().get::<CallOptions>();
         let total = options.and_then(|options| options.deadline).unwrap_or(self.total);
-        let (now, total) = (Instant::now(), total.min(DeadlineLayer::MAX));
-        let at = now + total;
+        let total = total.min(DeadlineLayer::MAX);
         ResponseFuture::new(InCall::enter(request, |request| {
+            let now = current::now();
+            let at = now + total;
             // Whoever has no time at all would only have it sent and abandoned.
             if at.min(current::deadline().unwrap_or(at)) <= now {
                 return Refusable::refused(Elapsed::unsent(total));

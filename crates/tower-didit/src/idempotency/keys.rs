@@ -14,13 +14,15 @@ use crate::{
 pub(super) struct Keys {
     pub(super) header: HeaderName,
     pub(super) quoted: bool,
+    /// Whether a POST or PATCH that nobody has named gets a key.
+    pub(super) unnamed: bool,
     pub(super) random: Randomness,
     pub(super) secret: HashSecret,
 }
 
 impl Default for Keys {
     fn default() -> Self {
-        Self { header: HEADER, quoted: false, random: Randomness::new(), secret: HashSecret::NONE }
+        Self { header: HEADER, quoted: false, unnamed: true, random: Randomness::new(), secret: HashSecret::NONE }
     }
 }
 
@@ -49,7 +51,7 @@ impl Keys {
             None if matches!(*request.method(), Method::POST | Method::PATCH) => {
                 match options.and_then(|options| options.operation_id.as_ref()) {
                     Some(operation) => self.derive(operation, request),
-                    None if is_odd => return None,
+                    None if is_odd || !self.unnamed => return None,
                     None => IdempotencyKey::trusted(ids::new_id(&self.random)),
                 }
             }
@@ -127,6 +129,13 @@ mod tests {
             key(&secret, request(Some("order-7"), "{}")),
         ];
         assert_eq!(std::collections::HashSet::from(all).len(), 7);
+    }
+
+    #[test]
+    fn calls_without_a_name_can_be_left_without_a_key() {
+        let keys = Keys { unnamed: false, ..Keys::default() };
+        assert_eq!(key(&keys, request(None, "{}")), None);
+        assert_eq!(key(&keys, request(Some("order-7"), "{}")), key(&Keys::default(), request(Some("order-7"), "{}")));
     }
 
     #[test]

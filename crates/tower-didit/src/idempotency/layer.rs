@@ -31,6 +31,14 @@ impl IdempotencyLayer {
         self
     }
 
+    /// Whether a POST or PATCH that its caller has not named gets a random key. On by default; without it only calls with
+    /// an operation id or a key of their own have one.
+    #[must_use]
+    pub fn unnamed_calls(mut self, stamp: bool) -> Self {
+        self.keys.unnamed = stamp;
+        self
+    }
+
     /// Makes random keys from another source of randomness.
     #[must_use]
     pub fn randomness(mut self, random: Randomness) -> Self {

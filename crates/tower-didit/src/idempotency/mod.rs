@@ -65,7 +65,6 @@ mod future;
 mod hash;
 mod keys;
 mod layer;
-mod payload;
 pub mod reconcile;
 pub mod store;
 pub mod stored;
@@ -85,7 +84,10 @@ pub use self::{
 #[cfg(doc)]
 use crate::call::CallOptions;
 pub use crate::call::IdempotencyKey;
-use crate::call::current::{self, InCall};
+use crate::{
+    call::current::{self, InCall},
+    payload,
+};
 
 /// The header that carries the key unless the layer is told otherwise (IETF draft-ietf-httpapi-idempotency-key-header).
 pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");

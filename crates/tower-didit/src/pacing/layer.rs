@@ -1,19 +1,29 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use didit_api::{Limits, Routes};
+use http::{HeaderMap, HeaderName};
 use tokio::time::Instant;
 use tower::Layer;
 
-use super::{Pacing, ledger::Ledger, pacer::Pacer};
+use super::{
+    Pacing,
+    handle::{PacingHandle, Usage},
+    keys::{Credential, Keys},
+    ledger::Rules,
+    pacer::{ColdStart, Config, Pacer},
+    snapshot::PacingSnapshot,
+};
 use crate::{
+    clock::wall,
     error::{ConfigError, check_duration},
     outcome::DiditClassifier,
+    random::Randomness,
 };
 
 /// Sends no more than the quota allows; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct PacingLayer<C = DiditClassifier> {
-    pacer: Arc<Pacer>,
+    keys: Arc<Keys>,
     classifier: C,
 }
 
@@ -31,42 +41,34 @@ impl PacingLayer {
     /// | ε | 1 s: a server that keeps whole seconds holds an entry up to a second longer than its window |
     /// | transit | 5 s: how long a request that was given up may still be on its way |
     /// | burst | none: a full window may go out at once |
+    /// | reserved share | 20 % of each limit is kept from calls of low priority |
+    /// | longest queue | 250 000 calls for one scope |
+    /// | longest wait | the call's deadline |
+    /// | credential | `x-api-key`; 1 024 of them at a time |
+    /// | cold start | [`ColdStart::Empty`] |
+    /// | limits that the server raises | are not followed above the configured ones |
     pub fn builder() -> PacingBuilder {
         PacingBuilder::default()
     }
 }
 
 impl<C> PacingLayer<C> {
-    /// Slots taken and calls waiting, scope by scope.
+    /// How full each scope is; if there are several credentials, under the one under which it is fullest.
     pub fn usage(&self) -> Vec<Usage> {
-        let now = Instant::now();
-        let usage = self.pacer.limits().iter().map(|(id, scope)| {
-            let (used, waiting) = self.pacer.usage(id, now);
-            Usage { scope: scope.name().to_owned(), limit: scope.limit().get(), used, waiting }
-        });
-        usage.collect()
+        self.handle().usage()
     }
-}
 
-/// How full one scope is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Usage {
-    /// The scope's name.
-    pub scope: String,
-    /// How many slots it has.
-    pub limit: u32,
-    /// How many are taken: by attempts in flight, and by those of the last window.
-    pub used: usize,
-    /// How many calls wait for one.
-    pub waiting: usize,
+    /// What an operator sees.
+    pub fn handle(&self) -> PacingHandle {
+        PacingHandle { keys: Arc::clone(&self.keys) }
+    }
 }
 
 impl<S, C: Clone> Layer<S> for PacingLayer<C> {
     type Service = Pacing<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Pacing { inner, pacer: Arc::clone(&self.pacer), classifier: self.classifier.clone() }
+        Pacing { inner, keys: Arc::clone(&self.keys), classifier: self.classifier.clone() }
     }
 }
 
@@ -74,22 +76,40 @@ impl<S, C: Clone> Layer<S> for PacingLayer<C> {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PacingBuilder<C = DiditClassifier> {
-    limits: Limits,
+    pub(crate) limits: Limits,
     routes: Arc<Routes>,
-    epsilon: Duration,
-    transit: Duration,
-    burst: Option<NonZeroU32>,
+    pub(crate) rules: Rules,
+    credential: Credential,
+    pub(crate) max_keys: usize,
+    pub(crate) cold_start: ColdStart,
+    snapshot: Option<PacingSnapshot>,
+    pub(crate) shadow: bool,
+    random: Randomness,
     classifier: C,
 }
 
 impl Default for PacingBuilder {
     fn default() -> Self {
-        Self {
-            limits: Limits::didit(),
-            routes: Routes::didit(),
+        let rules = Rules {
             epsilon: Duration::from_secs(1),
             transit: Duration::from_secs(5),
             burst: None,
+            reserved_share: 0.2,
+            max_waiting: 250_000,
+            max_wait: None,
+            patience: Limits::WINDOW,
+            raise_limits: false,
+        };
+        Self {
+            limits: Limits::didit(),
+            routes: Routes::didit(),
+            rules,
+            credential: Credential::Header(HeaderName::from_static("x-api-key")),
+            max_keys: 1_024,
+            cold_start: ColdStart::default(),
+            snapshot: None,
+            shadow: false,
+            random: Randomness::new(),
             classifier: DiditClassifier,
         }
     }
@@ -101,6 +121,9 @@ impl<C> PacingBuilder<C> {
 
     /// The longest ε and transit: an hour.
     pub const MAX: Duration = Duration::from_secs(3_600);
+
+    /// The greatest reserved share: a tenth is left for calls of low priority.
+    pub const MAX_RESERVED_SHARE: f64 = 0.9;
 
     /// Which requests are counted together, and how many a window may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -116,38 +139,133 @@ impl<C> PacingBuilder<C> {
 
     /// What a slot is held beyond the window, for the coarseness of the server's clock.
     pub fn epsilon(mut self, epsilon: Duration) -> Self {
-        self.epsilon = epsilon;
+        self.rules.epsilon = epsilon;
         self
     }
 
     /// How long a request that was given up may still be on its way.
     pub fn transit(mut self, transit: Duration) -> Self {
-        self.transit = transit;
+        self.rules.transit = transit;
         self
     }
 
     /// Lets at most this many requests of a scope out at once, and after them no faster than its rate. Costs no
     /// throughput, because the ledger holds the guarantee; avoids silence of a window's length after a burst.
     pub fn burst(mut self, burst: NonZeroU32) -> Self {
-        self.burst = Some(burst);
+        self.rules.burst = Some(burst);
+        self
+    }
+
+    /// Keeps a share of each limit, from 0 to [`MAX_RESERVED_SHARE`](Self::MAX_RESERVED_SHARE), from calls of
+    /// [low priority](crate::call::Priority::Low), however many there are: the others find a slot at once. Costs nothing
+    /// but what calls of low priority could have had beyond it.
+    pub fn reserved_share(mut self, share: f64) -> Self {
+        self.rules.reserved_share = share;
+        self
+    }
+
+    /// Refuses calls when so many wait for a scope already.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.rules.max_waiting = calls;
+        self
+    }
+
+    /// Refuses calls that would wait longer than this, whatever their deadline.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.rules.max_wait = Some(wait);
+        self
+    }
+
+    /// Finds credentials in another header.
+    pub fn credential_header(mut self, name: HeaderName) -> Self {
+        self.credential = Credential::Header(name);
+        self
+    }
+
+    /// Finds credentials in another way. Requests without one are counted together.
+    ///
+    /// ```
+    /// use tower_didit::pacing::PacingLayer;
+    ///
+    /// let layer = PacingLayer::builder()
+    ///     .credential(|headers| headers.get("authorization")?.as_bytes().strip_prefix(b"Bearer "))
+    ///     .build()?;
+    /// # Ok::<(), tower_didit::ConfigError>(())
+    /// ```
+    pub fn credential(mut self, find: impl Fn(&HeaderMap) -> Option<&[u8]> + Send + Sync + 'static) -> Self {
+        self.credential = Credential::Of(Arc::new(find));
+        self
+    }
+
+    /// Keeps ledgers for so many credentials at a time, at least one. One that has nothing to remember makes room for a
+    /// new one; if there is none, calls under the new one are refused.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// What is assumed about the process before this one.
+    pub fn cold_start(mut self, assume: ColdStart) -> Self {
+        self.cold_start = assume;
+        self
+    }
+
+    /// Goes on from what another process knew. Credentials that are not in the snapshot start as
+    /// [`cold_start`](Self::cold_start) says.
+    pub fn restore(mut self, snapshot: PacingSnapshot) -> Self {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
+    /// Takes the server's word for a limit above the configured one too, up to ten times as much. Not for limits that were
+    /// configured to be a part of what there is.
+    pub fn raise_limits(mut self, raise: bool) -> Self {
+        self.rules.raise_limits = raise;
+        self
+    }
+
+    /// Measures, and neither holds up nor refuses any call: [`KeyUsage::overdrafts`](super::KeyUsage::overdrafts) counts
+    /// what would have been held up.
+    pub fn shadow(mut self, shadow: bool) -> Self {
+        self.shadow = shadow;
+        self
+    }
+
+    /// Draws the key of the hash that stands for credentials from another source of randomness.
+    pub fn randomness(mut self, random: Randomness) -> Self {
+        self.random = random;
         self
     }
 
     /// What results mean.
     pub fn classifier<C2>(self, classifier: C2) -> PacingBuilder<C2> {
-        let Self { limits, routes, epsilon, transit, burst, .. } = self;
-        PacingBuilder { limits, routes, epsilon, transit, burst, classifier }
+        let Self { limits, routes, rules, credential, max_keys, cold_start, snapshot, shadow, random, .. } = self;
+        PacingBuilder { limits, routes, rules, credential, max_keys, cold_start, snapshot, shadow, random, classifier }
     }
 
     /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Duration`] for an ε or transit beyond an hour; [`ConfigError::UnknownEndpoints`] if the limits
+    /// [`ConfigError::Duration`] for an ε or transit beyond an hour; [`ConfigError::Number`] for a share out of its range;
+    /// [`ConfigError::Zero`] if there may be no waiter or no credential; [`ConfigError::UnknownEndpoints`] if the limits
     /// count endpoints that the route table does not have. A limit of zero cannot be expressed: [`Limits`] refuses it.
     pub fn build(self) -> Result<PacingLayer<C>, ConfigError> {
-        check_duration("epsilon", self.epsilon, Duration::ZERO, Self::MAX)?;
-        check_duration("transit", self.transit, Duration::ZERO, Self::MAX)?;
+        let rules = &self.rules;
+        check_duration("epsilon", rules.epsilon, Duration::ZERO, Self::MAX)?;
+        check_duration("transit", rules.transit, Duration::ZERO, Self::MAX)?;
+        if let Some(wait) = rules.max_wait {
+            check_duration("max_wait", wait, Duration::ZERO, Self::LONGEST_WAIT)?;
+        }
+        check_share("reserved_share", rules.reserved_share, Self::MAX_RESERVED_SHARE)?;
+        if let ColdStart::Share(share) = self.cold_start {
+            check_share("cold_start", share, 1.0)?;
+        }
+        for (setting, value) in [("max_waiting", rules.max_waiting), ("max_keys", self.max_keys)] {
+            if value == 0 {
+                return Err(ConfigError::Zero { setting, least: "1" });
+            }
+        }
         let unknown = self.limits.unknown_endpoints(&self.routes);
         if !unknown.is_empty() {
             return Err(ConfigError::UnknownEndpoints { unknown });
@@ -155,9 +273,31 @@ impl<C> PacingBuilder<C> {
         Ok(self.into_layer())
     }
 
+    /// The longest wait that can be set: a day.
+    const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
     fn into_layer(self) -> PacingLayer<C> {
-        let Self { limits, routes, epsilon, transit, burst, classifier } = self;
-        let ledger = |limits: &Limits, now| Ledger::new(limits, epsilon, transit, burst, now);
-        PacingLayer { pacer: Arc::new(Pacer::new(limits, routes, Self::DEFAULT_PAUSE, ledger)), classifier }
+        let Self { limits, routes, rules, credential, max_keys, cold_start, snapshot, shadow, random, classifier } =
+            self;
+        let (table, since) = (limits.table(&routes), Instant::now());
+        let default_pause = Self::DEFAULT_PAUSE;
+        let config = Arc::new(Config { limits, routes, table, rules, default_pause, cold_start, since, shadow });
+        let drawn = [random.bits(), random.bits()];
+        let hash_key = snapshot.as_ref().map_or(drawn, |snapshot| snapshot.hash_key);
+        let keys = Keys::new(credential, hash_key, max_keys, Arc::clone(&config));
+        if let Some(snapshot) = snapshot {
+            let age = snapshot.age(wall());
+            for record in snapshot.keys.iter().take(max_keys) {
+                keys.put(Pacer::restored(Arc::clone(&config), record.key, &record.scopes, age, since));
+            }
+        }
+        PacingLayer { keys: Arc::new(keys), classifier }
     }
+}
+
+fn check_share(setting: &'static str, value: f64, most: f64) -> Result<(), ConfigError> {
+    if (0.0..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Number { setting, value, least: 0.0, most })
 }

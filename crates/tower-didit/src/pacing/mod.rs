@@ -17,10 +17,37 @@
 //! # Waiting
 //!
 //! A call that cannot start before its [deadline](crate::call::CallOptions::deadline) is refused at the door, with the
-//! time to come back. A waiting call reserves nothing of the inner service, and leaves no trace when it is dropped.
+//! time to come back: when it would start is worked out over all scopes and all who go before it. One that is let in and
+//! whose turn moves beyond its deadline, because the server asks for a pause or others go first, is refused as soon as
+//! that is known. A waiting call reserves nothing of the inner service, and leaves no trace when it is dropped.
 //!
-//! All clones of a layer share one ledger. The limits are per API key: a second process with the same key is unknown to
-//! this one, and its 429s pause the scope they belong to.
+//! Who goes first is a matter of [priority](crate::call::CallOptions::priority), then of repetitions before first
+//! attempts, then of age:
+//!
+//! | priority | for | slots |
+//! |---|---|---|
+//! | high | somebody who is watching the screen | all |
+//! | normal | everything else | all |
+//! | low | batch work | all but the [reserved share](PacingBuilder::reserved_share); after a minute it goes by its age among those of normal priority, and is served in the end |
+//!
+//! A flood of calls of *high* priority does hold up all others.
+//!
+//! One task keeps time for all who wait under one credential, while anybody does; it is spawned on their runtime. When a
+//! call's turn comes it is given its slots and woken, and nobody else is. If its task does not come for them within a
+//! second, the next one has them, and it has the turn after that.
+//!
+//! # Credentials
+//!
+//! Limits are per API key, so every key has a ledger of its own, and two never slow one another. All clones of a layer
+//! share them. The key itself is not kept, but a keyed hash of it. A key whose slots are all free is forgotten when others
+//! need the room, which changes nothing.
+//!
+//! # What others do
+//!
+//! A second process with the same key is unknown to this one. Its requests show in 429s, which pause the scope they belong
+//! to and lower the limit that is kept to; answers raise it again. APIs whose successes say how much is left
+//! (`X-RateLimit-*`, `RateLimit`) are believed at once. What the process before this one sent is told by its
+//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start).
 //!
 //! # Example
 //!
@@ -42,28 +69,40 @@
 
 mod error;
 mod future;
+mod handle;
+#[cfg(all(test, interleavings))]
+mod interleavings;
+mod keys;
 mod layer;
 mod ledger;
 mod pacer;
 mod shape;
+mod snapshot;
+mod timer;
 
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
+use didit_api::ScopeSet;
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::Service;
 
-use self::pacer::{Entry, Pacer};
 pub use self::{
-    error::{Error, Refused},
+    error::{Error, Refused, Why},
     future::ResponseFuture,
-    layer::{PacingBuilder, PacingLayer, Usage},
+    handle::{KeyUsage, Overdrafts, PacingHandle, Usage},
+    keys::KeyId,
+    layer::{PacingBuilder, PacingLayer},
+    ledger::ScopeRecord,
+    pacer::ColdStart,
+    snapshot::{KeyRecord, PacingSnapshot},
 };
+use self::{keys::Keys, ledger::Asking, pacer::Entry};
 use crate::{
-    call::current,
+    call::{CallOptions, current},
     outcome::{Classify, DiditClassifier},
 };
 
@@ -71,7 +110,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Pacing<S, C = DiditClassifier> {
     inner: S,
-    pacer: Arc<Pacer>,
+    keys: Arc<Keys>,
     classifier: C,
 }
 
@@ -79,6 +118,19 @@ pub struct Pacing<S, C = DiditClassifier> {
 
 impl<S, C> Pacing<S, C> {
     inner_accessors!();
+
+    /// Asks for slots on behalf of a request.
+    fn enter<B>(&self, request: &Request<B>, set: ScopeSet, now: Instant) -> Result<Entry, Refused> {
+        let pacer = self.keys.of(request.headers(), now).map_err(|retry_at| {
+            let scope = set.iter().next().map_or("", |id| self.keys.config().name(id));
+            Refused::new(scope, Why::TooManyKeys, retry_at, now)
+        })?;
+        let options = request.extensions().get::<CallOptions>();
+        let priority = options.map(|options| options.priority).unwrap_or_default();
+        let running = current::with(|call| (call.deadline, call.report.attempts > 1));
+        let (deadline, repeated) = running.unwrap_or_default();
+        pacer.enter(&Asking { set, priority, repeated, deadline }, now)
+    }
 }
 
 impl<S, C, B, RB> Service<Request<B>> for Pacing<S, C>
@@ -95,17 +147,23 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (now, classifier) = (Instant::now(), self.classifier.clone());
-        match self.pacer.enter(&request, current::deadline(), now) {
-            Ok(Entry::Free) => ResponseFuture::free(self.inner.call(request), classifier),
+        let classifier = self.classifier.clone();
+        let config = self.keys.config();
+        let endpoint = config.routes.find(request.method(), request.uri().path());
+        let set = config.table.of(endpoint, request.method());
+        if set.is_empty() {
+            return ResponseFuture::free(self.inner.call(request), classifier);
+        }
+        let now = current::now();
+        match self.enter(&request, set, now) {
             Ok(Entry::Granted(mut slots)) => {
-                slots.sent();
+                slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)
             }
             // NOTE: the queued call gets a clone that was not readied. The readied service stays here, so that nothing
             // is reserved while waiting; the clone is readied when its turn has come.
             Ok(Entry::Queued(place)) => ResponseFuture::queued(self.inner.clone(), request, place, now, classifier),
-            Err(refused) => ResponseFuture::refused(refused),
+            Err(refused) => ResponseFuture::refused(refused, classifier),
         }
     }
 }

@@ -1,113 +1,303 @@
-//! What all clones of a pacing layer share, and the two things that a call holds of it: a place in a queue, and slots.
+//! What all calls under one credential share, and the two things that a call holds of it: a place in a queue, and slots.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
 
-use didit_api::{Limits, Routes, ScopeId, ScopeSet, ScopeTable};
-use http::Request;
-use tokio::time::Instant;
+use didit_api::{Limits, Routes, ScopeId, ScopeTable};
+use http::HeaderMap;
+use tokio::{
+    runtime::{Handle, Id},
+    time::Instant,
+};
 
 use super::{
     error::Refused,
-    ledger::{Asked, Ledger, Release, Turn, WaiterId, Wakers},
+    handle::{Overdrafts, Usage},
+    keys::KeyId,
+    ledger::{Asked, Asking, Ledger, Need, Refusal, Release, Rules, ScopeRecord, Turn, WaiterId, Wakers},
+    timer::{Tick, keep_time},
 };
-use crate::outcome::{Outcome, Refusal};
+use crate::{
+    outcome::{Outcome, Refusal as Reason},
+    quota,
+    sync::{Mutex, MutexGuard},
+};
 
+/// What all ledgers of a layer have in common.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) limits: Limits,
+    pub(super) routes: Arc<Routes>,
+    pub(super) table: ScopeTable,
+    pub(super) rules: Rules,
+    pub(super) default_pause: Duration,
+    pub(super) cold_start: ColdStart,
+    /// When the layer was made.
+    pub(super) since: Instant,
+    pub(super) shadow: bool,
+}
+
+/// What a process assumes that its predecessor sent, of which it knows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum ColdStart {
+    /// Nothing: a full window may go out at once. Right after a restart that is up to twice the limit, and the excess is
+    /// refused.
+    #[default]
+    Empty,
+    /// A share of each limit, from 0 to 1, spread evenly over the window before: as much becomes free again as the window
+    /// passes. Safe if the predecessor sent evenly.
+    Share(f64),
+    /// All of each limit, just now: nothing is sent for a window and ε. Safe whatever the predecessor did.
+    Full,
+}
+
+/// One credential's ledger.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    ledger: Mutex<Ledger>,
-    limits: Limits,
-    routes: Arc<Routes>,
-    table: ScopeTable,
-    default_pause: Duration,
+    key: KeyId,
+    config: Arc<Config>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    timekeepers: Vec<Timekeeper>,
+    overdrafts: Overdrafts,
+}
+
+/// A task that keeps time.
+#[derive(Debug)]
+struct Timekeeper {
+    runtime: Id,
+    // `None` before it was polled, and once it was woken.
+    waker: Option<Waker>,
+    // When it looks by itself.
+    set_for: Option<Instant>,
 }
 
 /// Whether a call may go out now.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// Nothing counts it.
-    Free,
     /// It has its slots.
     Granted(Slots),
     /// It has to wait.
     Queued(Place),
 }
 
-impl Pacer {
-    pub(super) fn new(
-        limits: Limits,
-        routes: Arc<Routes>,
-        default_pause: Duration,
-        ledger: impl FnOnce(&Limits, Instant) -> Ledger,
-    ) -> Self {
-        let table = limits.table(&routes);
-        let ledger = Mutex::new(ledger(&limits, Instant::now()));
-        Self { ledger, limits, routes, table, default_pause }
-    }
+// ===== impl Config =====
 
-    /// Asks for slots on behalf of a request that has to start before `deadline`.
-    pub(super) fn enter<B>(
-        self: &Arc<Self>,
-        request: &Request<B>,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<Entry, Refused> {
-        let endpoint = self.routes.find(request.method(), request.uri().path());
-        let set = self.table.of(endpoint, request.method());
-        if set.is_empty() {
-            return Ok(Entry::Free);
-        }
-        match self.with(|ledger, wake| ledger.ask(set, deadline, now, wake)) {
-            Asked::Granted => Ok(Entry::Granted(Slots::new(self, set))),
-            Asked::Queued { waiter, earliest } => {
-                let wait_ms = u64::try_from(earliest.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
-                tracing::debug!(wait_ms, "waiting for quota");
-                Ok(Entry::Queued(Place { pacer: Arc::clone(self), set, waiter: Some(waiter) }))
-            }
-            Asked::TooLate { scope, earliest } => Err(Refused::new(self.name(scope), earliest, now)),
-        }
-    }
-
-    /// Slots of a scope that are taken, and calls that wait for it.
-    pub(super) fn usage(&self, scope: ScopeId, now: Instant) -> (usize, usize) {
-        self.with(|ledger, _| (ledger.used(scope, now), ledger.waiting(scope)))
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    fn name(&self, scope: ScopeId) -> &str {
+impl Config {
+    pub(super) fn name(&self, scope: ScopeId) -> &str {
         self.limits.scopes().get(scope.index()).map_or("unknown", didit_api::Scope::name)
-    }
-
-    /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
-    fn pause(&self, set: ScopeSet, limit: Option<u32>, wait: Option<Duration>, now: Instant) {
-        let wait = wait.unwrap_or(self.default_pause);
-        if let Some((scope, wait)) = self.with(|ledger, _| ledger.pause(set, limit, wait, now)) {
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(scope = self.name(scope), wait_ms, "scope paused: the server refused a request");
-        }
-    }
-
-    /// Works on the ledger, and wakes whom that served once it is unlocked.
-    fn with<R>(&self, work: impl FnOnce(&mut Ledger, &mut Wakers) -> R) -> R {
-        let mut wake = Wakers::default();
-        // A panic cannot leave the ledger half changed: none of its methods calls out.
-        let result = work(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner), &mut wake);
-        wake.settle();
-        result
     }
 }
 
+// ===== impl Pacer =====
+
+impl Pacer {
+    pub(super) fn new(config: Arc<Config>, key: KeyId, now: Instant) -> Self {
+        let mut ledger = Ledger::new(&config.limits, config.rules, now);
+        match config.cold_start {
+            ColdStart::Empty => {}
+            ColdStart::Share(share) => ledger.assume_sent(share, true, config.since, now),
+            ColdStart::Full => ledger.assume_sent(1.0, false, config.since, now),
+        }
+        Self::with_ledger(config, key, ledger)
+    }
+
+    /// Goes on from what another process knew `elapsed` ago.
+    pub(super) fn restored(
+        config: Arc<Config>,
+        key: KeyId,
+        records: &[ScopeRecord],
+        elapsed: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut ledger = Ledger::new(&config.limits, config.rules, now);
+        ledger.take_up(&config.limits, records, elapsed, now);
+        Self::with_ledger(config, key, ledger)
+    }
+
+    fn with_ledger(config: Arc<Config>, key: KeyId, ledger: Ledger) -> Self {
+        let state = State { ledger, timekeepers: Vec::new(), overdrafts: Overdrafts::default() };
+        Self { key, config, state: Mutex::new(state) }
+    }
+
+    pub(super) fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// Asks for slots on behalf of a call.
+    pub(super) fn enter(self: Arc<Self>, asking: &Asking, now: Instant) -> Result<Entry, Refused> {
+        if self.config.shadow {
+            return Ok(Entry::Granted(self.overdraw(asking, now)));
+        }
+        match self.with(now, |ledger, wake| ledger.ask(asking, now, wake)) {
+            Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need()))),
+            Asked::Queued(waiter) => {
+                tracing::debug!("waiting for quota");
+                Ok(Entry::Queued(Place { pacer: self, need: asking.need(), waiter: Some(waiter) }))
+            }
+            Asked::Refused(refusal) => Err(self.refused(refusal, now)),
+        }
+    }
+
+    /// Lets a call through whatever the ledger says, and keeps count of what it would have said.
+    fn overdraw(self: Arc<Self>, asking: &Asking, now: Instant) -> Slots {
+        let mut state = self.lock();
+        let wait = state.ledger.overdraw(asking, now);
+        if !wait.is_zero() {
+            let refused = asking.deadline.is_some_and(|deadline| now + wait > deadline);
+            state.overdrafts.add(wait, refused);
+        }
+        drop(state);
+        if !wait.is_zero() {
+            tracing::debug!(wait_ms = millis(wait), "would have waited for quota");
+        }
+        Slots::new(self, asking.need())
+    }
+
+    fn refused(&self, refusal: Refusal, now: Instant) -> Refused {
+        Refused::new(self.config.name(refusal.scope), refusal.why, refusal.retry_at, now)
+    }
+
+    /// What an operator sees, scope by scope.
+    pub(super) fn usage(&self, now: Instant) -> Vec<Usage> {
+        let mut state = self.lock();
+        let ledger = &mut state.ledger;
+        let usage = self.config.limits.iter().map(|(id, scope)| Usage::new(scope.name(), ledger.gauges(id, now)));
+        usage.collect()
+    }
+
+    pub(super) fn overdrafts(&self) -> Overdrafts {
+        self.lock().overdrafts
+    }
+
+    pub(super) fn records(&self, now: Instant) -> Vec<ScopeRecord> {
+        self.lock().ledger.records(&self.config.limits, now)
+    }
+
+    /// When nothing is left that has to be remembered; `None` if that cannot be known yet.
+    pub(super) fn idle_at(&self, now: Instant) -> Option<Instant> {
+        self.lock().ledger.idle_at(now)
+    }
+
+    /// Does what is due on behalf of a timekeeper.
+    pub(super) fn tick(&self, runtime: Id, waker: &Waker, now: Instant) -> Tick {
+        let mut wake = Wakers::default();
+        let mut state = self.lock();
+        let State { ledger, timekeepers, .. } = &mut *state;
+        ledger.tick(now, &mut wake);
+        let tick = if ledger.is_waited_for() { Tick::Until(ledger.next_event(now)) } else { Tick::Over };
+        match tick {
+            Tick::Over => timekeepers.retain(|timekeeper| timekeeper.runtime != runtime),
+            Tick::Until(next) => {
+                if let Some(timekeeper) = timekeepers.iter_mut().find(|timekeeper| timekeeper.runtime == runtime) {
+                    timekeeper.set_for = next;
+                    timekeeper.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
+                }
+            }
+        }
+        drop(state);
+        wake.settle();
+        tick
+    }
+
+    /// A timekeeper has ended. If somebody still waits, everybody has to see to it that there is another.
+    pub(super) fn dismiss(&self, runtime: Id) {
+        let mut wake = Wakers::default();
+        let mut state = self.lock();
+        let known = state.timekeepers.len();
+        state.timekeepers.retain(|timekeeper| timekeeper.runtime != runtime);
+        if state.timekeepers.len() < known && state.ledger.is_waited_for() {
+            state.ledger.wake_all(&mut wake);
+        }
+        drop(state);
+        wake.settle();
+    }
+
+    /// Notes that a runtime has a timekeeper; true if it had none.
+    fn engage(&self, runtime: Id) -> bool {
+        let mut state = self.lock();
+        if state.timekeepers.iter().any(|timekeeper| timekeeper.runtime == runtime) {
+            return false;
+        }
+        state.timekeepers.push(Timekeeper { runtime, waker: None, set_for: None });
+        true
+    }
+
+    /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
+    fn throttled(&self, need: Need, limit: Option<u32>, wait: Option<Duration>, sent: Instant, now: Instant) {
+        let wait = wait.unwrap_or(self.config.default_pause);
+        let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, limit, wait, sent, now)) else { return };
+        let scope = self.config.name(lesson.scope);
+        if let Some(limit) = lesson.adopted {
+            tracing::warn!(scope, limit, "the server's limit has changed");
+        }
+        let wait_ms = millis(lesson.wait);
+        tracing::warn!(scope, wait_ms, effective = lesson.effective, "scope paused: the server refused a request");
+    }
+
+    /// Takes note of an answer, and of what it says about the quota.
+    fn answered(&self, need: Need, said: Option<quota::RateLimit>, sent: Option<Instant>, now: Instant) {
+        let counted = self.with(now, |ledger, wake| {
+            ledger.answered(need.set, now, wake);
+            // Before its own slot is given back: the server has counted it.
+            let counted =
+                said.and_then(|said| ledger.resynchronise(need.set, said.limit, said.remaining?, said.reset, now));
+            ledger.release(need, Release::Answered, sent, now, wake);
+            counted
+        });
+        if let Some((scope, foreign)) = counted.filter(|(_, foreign)| *foreign > 0) {
+            tracing::debug!(
+                scope = self.config.name(scope),
+                foreign,
+                "the server has counted more than was sent from here"
+            );
+        }
+    }
+
+    /// Works on the ledger, wakes whom that served once it is unlocked, and the timekeepers if something is due earlier.
+    fn with<R>(&self, now: Instant, work: impl FnOnce(&mut Ledger, &mut Wakers) -> R) -> R {
+        let mut wake = Wakers::default();
+        let mut state = self.lock();
+        let State { ledger, timekeepers, .. } = &mut *state;
+        let result = work(ledger, &mut wake);
+        if !timekeepers.is_empty()
+            && let Some(next) = ledger.next_event(now)
+        {
+            for timekeeper in timekeepers {
+                if timekeeper.set_for.is_none_or(|at| next < at) {
+                    timekeeper.set_for = Some(next);
+                    wake.wake(timekeeper.waker.take());
+                }
+            }
+        }
+        drop(state);
+        wake.settle();
+        result
+    }
+
+    // A panic cannot leave the ledger half changed: none of its methods calls out.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A place in a queue. Dropped, it leaves no trace.
-#[derive(Debug)]
 pub(super) struct Place {
     pacer: Arc<Pacer>,
-    set: ScopeSet,
+    need: Need,
     // `None` once its turn has come.
     waiter: Option<WaiterId>,
 }
@@ -117,19 +307,39 @@ pub(super) struct Place {
 pub(super) enum Wait {
     /// Its turn has come.
     Over(Slots),
-    /// Its owner must look again at this instant, or when woken.
-    Until(Instant),
+    /// It is woken when its turn has come.
+    Pending,
+    /// Its turn would come too late.
+    Refused(Refused),
 }
+
+// ===== impl Place =====
 
 impl Place {
     pub(super) fn look(&mut self, waker: &Waker, now: Instant) -> Wait {
-        let Some(waiter) = self.waiter else { unreachable!("a place is looked at until its turn has come") };
-        match self.pacer.with(|ledger, wake| ledger.look(waiter, waker, now, wake)) {
-            Turn::Waiting { look_again } => Wait::Until(look_again),
+        let Some(waiter) = self.waiter else { return Wait::Pending };
+        match self.pacer.with(now, |ledger, wake| ledger.look(waiter, waker, now, wake)) {
+            Turn::Waiting => Wait::Pending,
             Turn::Granted => {
                 self.waiter = None;
-                Wait::Over(Slots::new(&self.pacer, self.set))
+                Wait::Over(Slots::new(Arc::clone(&self.pacer), self.need))
             }
+            Turn::Refused(refusal) => {
+                self.waiter = None;
+                Wait::Refused(self.pacer.refused(refusal, now))
+            }
+        }
+    }
+
+    /// Sees to it that somebody on this runtime keeps time.
+    ///
+    /// # Panics
+    ///
+    /// As `tokio::time::sleep`, outside of a runtime with a timer.
+    pub(super) fn keep_time(&self) {
+        let runtime = Handle::current();
+        if self.pacer.engage(runtime.id()) {
+            keep_time(&self.pacer, &runtime);
         }
     }
 }
@@ -138,60 +348,86 @@ impl Drop for Place {
     fn drop(&mut self) {
         let Some(waiter) = self.waiter.take() else { return };
         let now = Instant::now();
-        self.pacer.with(|ledger, wake| {
-            if ledger.give_up(waiter, now, wake) {
-                ledger.release(self.set, Release::Unsent, now, wake);
-            }
-        });
+        self.pacer.with(now, |ledger, wake| ledger.give_up(waiter, now, wake));
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("need", &self.need).field("waiter", &self.waiter).finish_non_exhaustive()
     }
 }
 
 /// Slots that a call holds. Dropped before it was sent, they go back; dropped after, they are held as if it were lost.
-#[derive(Debug)]
 pub(super) struct Slots {
     pacer: Arc<Pacer>,
-    set: ScopeSet,
-    on_drop: Option<Release>,
+    need: Need,
+    // When it was sent.
+    sent: Option<Instant>,
+    held: bool,
 }
 
+// ===== impl Slots =====
+
 impl Slots {
-    fn new(pacer: &Arc<Pacer>, set: ScopeSet) -> Self {
-        Self { pacer: Arc::clone(pacer), set, on_drop: Some(Release::Unsent) }
+    fn new(pacer: Arc<Pacer>, need: Need) -> Self {
+        Self { pacer, need, sent: None, held: true }
     }
 
     /// From here on the request may have left.
-    pub(super) fn sent(&mut self) {
-        self.on_drop = Some(Release::Lost);
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.sent = Some(now);
     }
 
-    /// The attempt has ended.
-    pub(super) fn settle(&mut self, outcome: Outcome) {
+    /// The attempt has ended; `headers` are those of its answer.
+    pub(super) fn settle(&mut self, outcome: Outcome, headers: Option<&HeaderMap>) {
         let now = Instant::now();
-        if let Outcome::Refused { retry_after, reason: Refusal::Throttled { limit } } = outcome {
-            self.pacer.pause(self.set, limit, retry_after, now);
+        let how = match outcome {
+            Outcome::NotSent(_) => Release::Unsent,
+            Outcome::Ambiguous => Release::Lost,
+            // NOTE: a refused request keeps its slot as well: whether the server counts it is not documented.
+            Outcome::Answered | Outcome::Refused { .. } => Release::Answered,
+        };
+        match outcome {
+            Outcome::Refused { retry_after, reason: Reason::Throttled { limit } } => {
+                let sent = self.sent.unwrap_or(now);
+                self.pacer.throttled(self.need, limit, retry_after, sent, now);
+            }
+            Outcome::Answered if std::mem::take(&mut self.held) => {
+                let said = headers.filter(|headers| speaks_of_quota(headers));
+                let said = said.map(|headers| quota::read(headers, quota::wall_clock(headers)).rate_limit);
+                self.pacer.answered(self.need, said, self.sent, now);
+            }
+            _ => {}
         }
-        self.release(
-            match outcome {
-                Outcome::NotSent(_) => Release::Unsent,
-                Outcome::Ambiguous => Release::Lost,
-                // NOTE: a refused request keeps its slot as well: whether the server counts it is not documented.
-                Outcome::Answered | Outcome::Refused { .. } => Release::Answered,
-            },
-            now,
-        );
+        self.release(how, now);
     }
 
     fn release(&mut self, how: Release, now: Instant) {
-        if self.on_drop.take().is_some() {
-            self.pacer.with(|ledger, wake| ledger.release(self.set, how, now, wake));
+        if std::mem::take(&mut self.held) {
+            let (need, sent) = (self.need, self.sent);
+            self.pacer.with(now, |ledger, wake| ledger.release(need, how, sent, now, wake));
         }
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        if let Some(how) = self.on_drop {
+        if self.held {
+            let how = if self.sent.is_some() { Release::Lost } else { Release::Unsent };
             self.release(how, Instant::now());
         }
     }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots").field("need", &self.need).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// Whether a response says anything about quota, found in one walk over the names of its headers.
+fn speaks_of_quota(headers: &HeaderMap) -> bool {
+    let is_one = |name: &str| name.strip_prefix("x-").unwrap_or(name).starts_with("ratelimit");
+    headers.keys().any(|name| is_one(name.as_str()))
 }

@@ -1,100 +1,123 @@
-//! Smooths what the ledger lets through: governor's GCRA, driven by the ledger's clock.
+//! Smooths what the ledger lets through: the generic cell rate algorithm (ITU-T I.371), as governor has it.
+//!
+//! # Why not governor itself
+//!
+//! A test beside this holds the two together, cell by cell. But a cell of governor's is gone once it was asked for, and
+//! what is left of it cannot be looked at. The ledger has to take a cell in several scopes or in none, gives it back when
+//! nothing was sent, and looks into the future on a copy. All of that is one instant and two durations here.
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{InMemoryState, NotKeyed},
-};
 use tokio::time::Instant;
 
-/// Lets at most a burst through at once, and after it no faster than the scope's rate.
+/// Lets at most a burst through at once, and after it no faster than a rate.
 ///
 /// The ledger holds the guarantee; this only decides how the slots are spread. Without it, a queue of three full windows
 /// goes out in three bursts with a minute of silence in between.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
-    limiter: RateLimiter<NotKeyed, InMemoryState, LedgerClock, NoOpMiddleware<Nanos>>,
-    clock: LedgerClock,
-    burst: u32,
     interval: Duration,
-    // Not before this instant; learnt from the last refusal.
-    not_before: Option<Instant>,
+    // How far ahead of its time a cell may pass: one interval less than the burst takes.
+    tolerance: Duration,
+    // When the next cell is due by the rate alone: the theoretical arrival time.
+    due: Instant,
 }
 
 impl Shape {
     /// At most `burst` at once, and `limit` per `hold` in the long run. A burst beyond the limit is the limit.
     pub(super) fn new(limit: NonZeroU32, hold: Duration, burst: NonZeroU32, now: Instant) -> Self {
-        let clock = LedgerClock { began: now, elapsed: Arc::new(AtomicU64::new(0)) };
         let interval = (hold / limit.get()).max(Duration::from_nanos(1));
-        let burst = burst.min(limit);
-        let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(limit)).allow_burst(burst);
-        let limiter = RateLimiter::direct_with_clock(quota, clock.clone());
-        Self { limiter, clock, burst: burst.get(), interval, not_before: None }
+        let burst = burst.min(limit).get();
+        Self { interval, tolerance: interval * (burst - 1), due: now }
     }
 
-    /// Takes a cell, or says when there will be one.
-    pub(super) fn pass(&mut self, now: Instant) -> Result<(), Instant> {
-        self.clock.set(now);
-        match self.limiter.check() {
-            Ok(()) => {
-                self.not_before = None;
-                Ok(())
-            }
-            Err(not_until) => {
-                let at = now + not_until.wait_time_from(self.clock.now());
-                self.not_before = Some(at);
-                Err(at)
-            }
-        }
-    }
-
-    /// The earliest start of a call with `ahead` others before it.
-    pub(super) fn start_of(&self, ahead: usize, now: Instant) -> Instant {
-        // More than anybody queues, and little enough for every instant.
-        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX).min(1_000_000);
-        match self.not_before {
-            // Refused just now: from then on there is one cell an interval.
-            Some(at) if at > now => at + self.interval.saturating_mul(ahead),
-            // At the best a whole burst is there.
-            _ => now + self.interval.saturating_mul(ahead.saturating_add(1).saturating_sub(self.burst)),
-        }
-    }
-
-    /// When a cell may be there, as far as that is known without taking it.
+    /// When a cell may pass.
     pub(super) fn ready_at(&self, now: Instant) -> Instant {
-        self.not_before.unwrap_or(now).max(now)
+        match self.due.checked_sub(self.tolerance) {
+            Some(ready) => ready.max(now),
+            None => now,
+        }
+    }
+
+    /// Takes a cell, which must be ready.
+    pub(super) fn pass(&mut self, now: Instant) {
+        self.due = self.due.max(now) + self.interval;
+    }
+
+    /// Takes a cell back that was not used.
+    pub(super) fn give_back(&mut self) {
+        self.due = self.due.checked_sub(self.interval).unwrap_or(self.due);
+    }
+
+    /// How long `cells` more take at the least.
+    pub(super) fn span_of(&self, cells: usize) -> Duration {
+        self.interval.saturating_mul(u32::try_from(cells).unwrap_or(u32::MAX))
+    }
+
+    /// When the cell after `ahead` others may pass.
+    pub(super) fn start_of(&self, ahead: usize, now: Instant) -> Instant {
+        let due = self.due.max(now) + self.span_of(ahead);
+        due.checked_sub(self.tolerance).map_or(now, |ready| ready.max(now))
     }
 }
 
-/// A clock for governor that shows what the ledger was last told.
-#[derive(Clone, Debug)]
-struct LedgerClock {
-    began: Instant,
-    elapsed: Arc<AtomicU64>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
 
-impl LedgerClock {
-    fn set(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.began).as_nanos();
-        self.elapsed.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    use governor::{Quota, RateLimiter, clock::Clock, nanos::Nanos};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A clock for governor that shows what it was last set to.
+    #[derive(Clone, Debug, Default)]
+    struct SetClock(Arc<AtomicU64>);
+
+    impl Clock for SetClock {
+        type Instant = Nanos;
+
+        fn now(&self) -> Nanos {
+            Nanos::from(self.0.load(Ordering::Relaxed))
+        }
     }
-}
 
-impl Clock for LedgerClock {
-    type Instant = Nanos;
+    proptest! {
+        #[test]
+        fn it_lets_pass_what_governor_lets_pass(
+            limit in 1_u32..500,
+            burst in 1_u32..500,
+            gaps in prop::collection::vec(0_u64..3_000, 1..200),
+        ) {
+            let limit = NonZeroU32::new(limit).unwrap();
+            let burst = NonZeroU32::new(burst).unwrap().min(limit);
+            let (hold, began, clock) = (Duration::from_secs(61), Instant::now(), SetClock::default());
+            let quota = Quota::with_period(hold / limit.get()).unwrap().allow_burst(burst);
+            let governor = RateLimiter::direct_with_clock(quota, clock.clone());
+            let mut shape = Shape::new(limit, hold, burst, began);
+            let mut now = began;
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                clock.0.store(u64::try_from((now - began).as_nanos()).unwrap(), Ordering::Relaxed);
+                let passes = shape.ready_at(now) <= now;
+                if passes {
+                    shape.pass(now);
+                }
+                prop_assert_eq!(passes, governor.check().is_ok());
+            }
+        }
+    }
 
-    fn now(&self) -> Nanos {
-        Nanos::from(self.elapsed.load(Ordering::Relaxed))
+    #[test]
+    fn a_cell_that_was_given_back_can_be_taken_again() {
+        let now = Instant::now();
+        let mut shape = Shape::new(NonZeroU32::MIN, Duration::from_secs(60), NonZeroU32::MIN, now);
+        shape.pass(now);
+        assert_eq!(shape.ready_at(now), now + Duration::from_secs(60));
+        shape.give_back();
+        assert_eq!(shape.ready_at(now), now);
     }
 }

@@ -28,9 +28,9 @@ impl<F: Fn(u32, &Randomness) -> Duration> Backoff for F {
 /// sessions wait alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExponentialBackoff {
-    base: Duration,
-    factor: f64,
-    cap: Duration,
+    pub(crate) base: Duration,
+    pub(crate) factor: f64,
+    pub(crate) cap: Duration,
 }
 
 impl ExponentialBackoff {
@@ -88,7 +88,7 @@ impl ExponentialBackoff {
 
 impl Backoff for ExponentialBackoff {
     fn delay(&self, retry: u32, random: &Randomness) -> Duration {
-        self.ceiling(retry).mul_f64(random.unit())
+        random.jittered(self.ceiling(retry), 1.0)
     }
 }
 

@@ -41,14 +41,14 @@ impl Budget {
         Self { tokens: Arc::new(AtomicU32::new(capacity)), capacity }
     }
 
+    /// How many tokens a full store holds.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
     /// Tokens left.
     pub fn tokens(&self) -> u32 {
         self.tokens.load(Ordering::Relaxed)
-    }
-
-    /// Tokens of a full store.
-    pub fn capacity(&self) -> u32 {
-        self.capacity
     }
 
     /// Puts in what a success brings: what its own repetition took, and 1 if it needed none.

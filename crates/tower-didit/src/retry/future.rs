@@ -6,7 +6,10 @@ use std::{
 };
 
 use didit_api::{Endpoint, EndpointId};
-use http::{HeaderMap, Request, Response, StatusCode, header, request::Parts, response};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts, response,
+};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -69,8 +72,8 @@ pin_project! {
     {
         #[pin]
         state: State<S::Future>,
-        // What the last attempt that was sent came to, in case the next one is not.
-        last: Option<Last<RB, S::Error>>,
+        // What the last attempt that was sent came to, in case the next one is not. Boxed, because few calls have one.
+        last: Option<Box<Last<RB, S::Error>>>,
         // What another attempt needs; `None` if there will be none, whatever happens.
         repeat: Option<Repeat<S, B>>,
         shared: Arc<Shared<C, P, K>>,
@@ -142,7 +145,7 @@ impl<RB: Body + Unpin, E> Last<RB, E> {
 fn last_sent<RB, E>(
     result: Result<Response<RB>, E>,
     outcome: Outcome,
-    last: Option<Last<RB, E>>,
+    last: Option<Box<Last<RB, E>>>,
 ) -> Result<Response<RB>, E> {
     match last {
         Some(last) if weight(last.outcome) > weight(outcome) => {
@@ -166,9 +169,54 @@ fn weight(outcome: Outcome) -> u8 {
 /// What another attempt needs.
 struct Repeat<S, B: Body> {
     service: S,
-    parts: Parts,
+    head: Head,
     body: Kept<B>,
     harmless: bool,
+}
+
+/// The head of a request, kept to be built again.
+///
+/// The headers are a list and no map: one allocation instead of two, and no hashes, for what is usually never looked at.
+struct Head {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+}
+
+impl Head {
+    fn of(parts: &Parts) -> Self {
+        let Parts { method, uri, version, headers, extensions, .. } = parts;
+        let mut list = Vec::with_capacity(headers.len());
+        list.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self {
+            method: method.clone(),
+            uri: uri.clone(),
+            version: *version,
+            headers: list,
+            extensions: extensions.clone(),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        headers
+    }
+
+    /// The request once more.
+    fn again<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.version_mut() = self.version;
+        *request.headers_mut() = self.headers();
+        *request.extensions_mut() = self.extensions.clone();
+        request
+    }
 }
 
 impl<S, C, P, K, B, RB> Attempts<S, C, P, K, B, RB>
@@ -189,7 +237,7 @@ where
         let endpoint = kept.as_ref().and_then(|_| shared.routes.find(&parts.method, parts.uri.path()));
         let repeat = kept.map(|body| Repeat {
             service: inner.clone(),
-            parts: parts.clone(),
+            head: Head::of(&parts),
             body,
             harmless: wanted == Some(RetryOverride::Harmless),
         });
@@ -261,7 +309,7 @@ where
                         return Poll::Ready(result);
                     };
                     let endpoint = this.endpoint.map(|id| this.shared.routes.get(id));
-                    let body = repeat.body.joined();
+                    let (headers, body) = (repeat.head.headers(), repeat.body.joined());
                     let (now, attempt) = (Instant::now(), *this.attempts);
                     let failed_at = *this.failed_at.get_or_insert(now);
                     let seen = Attempt {
@@ -269,8 +317,8 @@ where
                         number: attempt,
                         repeating_for: now.saturating_duration_since(failed_at),
                         endpoint,
-                        method: &repeat.parts.method,
-                        headers: &repeat.parts.headers,
+                        method: &repeat.head.method,
+                        headers: &headers,
                         body: &body,
                     };
                     let deadline = current::deadline();
@@ -294,11 +342,11 @@ where
                     tracing::info!(attempt, outcome, endpoint, wait_ms, "attempt failed, repeating");
                     *this.taken = taken;
                     let outweighs = |last: &Last<_, _>| weight(seen.outcome) >= weight(last.outcome);
-                    let is_news = this.last.as_ref().is_none_or(outweighs);
+                    let is_news = this.last.as_deref().is_none_or(outweighs);
                     if is_news {
-                        *this.last = Some(Last::new(seen.outcome, result));
+                        *this.last = Some(Box::new(Last::new(seen.outcome, result)));
                     }
-                    let draining = is_news && this.last.as_ref().is_some_and(Last::is_worth_draining);
+                    let draining = is_news && this.last.as_deref().is_some_and(Last::is_worth_draining);
                     let until = if draining { at.min(now + Drain::<RB>::TIME) } else { at };
                     current::backs_off();
                     this.state.set(State::Wait { sleep: sleep_until(until), at, wait, draining });
@@ -324,7 +372,7 @@ where
                     }
                     *this.attempts += 1;
                     current::with(|call| call.report.attempts += 1);
-                    let request = Request::from_parts(repeat.parts.clone(), repeat.body.again());
+                    let request = repeat.head.again(repeat.body.again());
                     if *this.attempts >= this.shared.max_attempts {
                         repeat.body.release();
                     }

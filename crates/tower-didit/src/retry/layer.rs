@@ -82,21 +82,21 @@ impl<S, C, P, K> Layer<S> for RetryLayer<C, P, K> {
 pub struct RetryBuilder<C = DiditClassifier, P = RoutePolicy, K = ExponentialBackoff> {
     classifier: C,
     policy: P,
-    backoff: K,
-    settings: Settings,
+    pub(crate) backoff: K,
+    pub(crate) settings: Settings,
 }
 
 /// What a layer is configured with, beside the three parts that are types.
 #[derive(Clone, Debug)]
-struct Settings {
-    throttled: ExponentialBackoff,
-    budget: Option<Budget>,
-    max_attempts: u32,
-    longest_wait: Duration,
-    replay_cap: usize,
+pub(crate) struct Settings {
+    pub(crate) throttled: ExponentialBackoff,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) max_attempts: u32,
+    pub(crate) longest_wait: Duration,
+    pub(crate) replay_cap: usize,
     routes: Arc<Routes>,
     random: Randomness,
-    fail_fast: bool,
+    pub(crate) fail_fast: bool,
 }
 
 impl RetryBuilder {

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use didit_api::{Limits, Routes};
+use didit_api::{Endpoint, Limits, Routes};
 use tower::Layer;
 
 use super::{
@@ -54,6 +54,7 @@ impl DiditLayer {
     /// | retry | [`RetryLayer::builder`] |
     /// | pacing | [`PacingLayer::builder`] |
     /// | circuit breaker | [`TripPolicy::DIDIT`] |
+    /// | attempt timeout | of each route; [`Endpoint::DEFAULT_TIMEOUT`] for paths without one |
     /// | idempotency | a key for each call, and no [store](DiditBuilder::idempotency_store) |
     pub fn builder() -> DiditBuilder {
         DiditBuilder {
@@ -62,6 +63,8 @@ impl DiditLayer {
             routes: Routes::didit(),
             deadline: DeadlineLayer::DEFAULT,
             trip: TripPolicy::DIDIT,
+            unknown: Endpoint::DEFAULT_TIMEOUT,
+            correlation: CorrelationLayer::new(),
             idempotency: IdempotencyLayer::new(),
             retry: RetryLayer::builder(),
             pacing: PacingLayer::builder(),
@@ -120,11 +123,13 @@ pub struct DiditBuilder<I = IdempotencyLayer> {
     key: Key,
     base_url: String,
     routes: Arc<Routes>,
-    deadline: Duration,
-    trip: TripPolicy,
+    pub(crate) deadline: Duration,
+    pub(crate) trip: TripPolicy,
+    unknown: Duration,
+    correlation: CorrelationLayer,
     idempotency: I,
-    retry: RetryBuilder,
-    pacing: PacingBuilder,
+    pub(crate) retry: RetryBuilder,
+    pub(crate) pacing: PacingBuilder,
     random: Randomness,
 }
 
@@ -205,9 +210,21 @@ impl<I> DiditBuilder<I> {
         self
     }
 
+    /// Gives an attempt on a path that the routes do not know this long.
+    pub fn unknown_timeout(mut self, timeout: Duration) -> Self {
+        self.unknown = timeout;
+        self
+    }
+
     /// Draws all jitter and identifiers from another source of randomness.
     pub fn randomness(mut self, random: Randomness) -> Self {
         self.random = random;
+        self
+    }
+
+    /// Changes the correlation layer: the header's name.
+    pub fn correlation(mut self, change: impl FnOnce(CorrelationLayer) -> CorrelationLayer) -> Self {
+        self.correlation = change(self.correlation);
         self
     }
 
@@ -219,16 +236,19 @@ impl<I> DiditBuilder<I> {
     }
 
     fn assemble(self, finish: impl FnOnce(I, &Arc<Routes>, &Randomness) -> I) -> Result<DiditLayer<I>, ConfigError> {
-        let Self { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random } = self;
+        let Self { key, base_url, routes, deadline, trip, unknown, correlation, idempotency, retry, pacing, random } =
+            self;
         let key = match key {
             Key::Missing => return Err(ConfigError::ApiKey { problem: "missing" }),
             Key::NotOurs => None,
             Key::Given(key) => Some(key),
         };
-        let deadline = check_duration("deadline", deadline, Duration::from_millis(1), DeadlineLayer::MAX)?;
+        let least = Duration::from_millis(1);
+        let deadline = check_duration("deadline", deadline, least, DeadlineLayer::MAX)?;
+        let unknown = check_duration("unknown_timeout", unknown, least, AttemptTimeoutLayer::MAX)?;
         Ok(DiditLayer {
             target: Arc::new(Target::new(&base_url, key.as_deref())?),
-            correlation: CorrelationLayer::new()
+            correlation: correlation
                 .routes(Arc::clone(&routes))
                 .randomness(random.clone())
                 .attempts_traced(cfg!(feature = "telemetry")),
@@ -239,7 +259,7 @@ impl<I> DiditBuilder<I> {
             retry: retry.routes(Arc::clone(&routes)).randomness(random.clone()).build()?,
             pacing: pacing.routes(Arc::clone(&routes)).build()?,
             breaker: CircuitBreakerLayer::with_randomness(trip, Arc::clone(&routes), random),
-            attempt_timeout: AttemptTimeoutLayer::new(routes),
+            attempt_timeout: AttemptTimeoutLayer::new(routes).unknown(unknown),
         })
     }
 }
@@ -261,9 +281,10 @@ impl DiditBuilder {
     /// # Ok::<(), tower_didit::ConfigError>(())
     /// ```
     pub fn idempotency_store(self, store: impl Store) -> DiditBuilder<StoredIdempotencyLayer> {
-        let Self { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random } = self;
+        let Self { key, base_url, routes, deadline, trip, unknown, correlation, idempotency, retry, pacing, random } =
+            self;
         let idempotency = idempotency.store(store);
-        DiditBuilder { key, base_url, routes, deadline, trip, idempotency, retry, pacing, random }
+        DiditBuilder { key, base_url, routes, deadline, trip, unknown, correlation, idempotency, retry, pacing, random }
     }
 
     /// Builds the layer.
@@ -271,7 +292,7 @@ impl DiditBuilder {
     /// # Errors
     ///
     /// [`ConfigError::ApiKey`] for a missing or unusable key, [`ConfigError::BaseUrl`] for a URL that cannot be sent to,
-    /// [`ConfigError::Duration`] for a deadline outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
+    /// [`ConfigError::Duration`] for a deadline or an unknown timeout outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
     /// [`PacingBuilder::build`] refuse.
     pub fn build(self) -> Result<DiditLayer, ConfigError> {
         self.assemble(|idempotency, _routes, random| idempotency.randomness(random.clone()))
@@ -308,6 +329,7 @@ mod tests {
             builder().base_url("https:///v3/").build(),
             builder().deadline(Duration::ZERO).build(),
             builder().deadline(Duration::MAX).build(),
+            builder().unknown_timeout(Duration::ZERO).build(),
             builder().retry(|retry| retry.max_attempts(0)).build(),
             builder().retry(|retry| retry.longest_wait(Duration::MAX)).build(),
             builder().pacing(|pacing| pacing.epsilon(Duration::MAX)).build(),
@@ -316,9 +338,9 @@ mod tests {
         ];
         let refused: Vec<_> = refused.into_iter().map(|built| built.unwrap_err().to_string()).collect();
         assert_eq!(refused[0], "the API key is missing; allowed is visible ASCII, without spaces and line ends");
-        assert_eq!(refused[6], "max_attempts is zero; it must be at least 1");
+        assert_eq!(refused[7], "max_attempts is zero; it must be at least 1");
         assert_eq!(refused.last().unwrap(), "replay_cap is 1073741825 bytes; allowed is at most 1073741824");
-        assert!(refused[9].starts_with("the limits count what the route table does not have: "), "{}", refused[9]);
+        assert!(refused[10].starts_with("the limits count what the route table does not have: "), "{}", refused[10]);
     }
 
     #[test]

@@ -93,6 +93,10 @@ impl Target {
     }
 
     fn is_ours(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
+        // The usual case, without looking for a port: the base URL carries no user information.
+        if scheme == Some(&self.scheme) && authority.as_str() == self.authority.as_str() {
+            return true;
+        }
         let port =
             |authority: &Authority| authority.port_u16().unwrap_or(if self.scheme == Scheme::HTTPS { 443 } else { 80 });
         scheme == Some(&self.scheme)

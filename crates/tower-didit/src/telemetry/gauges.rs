@@ -11,7 +11,7 @@ use super::{
 #[cfg(feature = "circuit-breaker")]
 use crate::circuit_breaker::{CircuitBreakerHandle, CircuitState, CircuitStatus};
 #[cfg(feature = "pacing")]
-use crate::pacing::PacingLayer;
+use crate::pacing::{PacingLayer, Usage};
 #[cfg(feature = "retry")]
 use crate::retry::Budget;
 
@@ -74,10 +74,7 @@ impl Gauges {
     pub fn record(&self) {
         #[cfg(feature = "pacing")]
         for usage in self.pacing.iter().flat_map(PacingLayer::usage) {
-            let scope = [Label::new(names::SCOPE, usage.scope)];
-            set(&names::QUOTA_LIMIT, &scope, f64::from(usage.limit));
-            set(&names::QUOTA_USED, &scope, usage.used as f64);
-            set(&names::QUOTA_WAITING, &scope, usage.waiting as f64);
+            record_scope(&usage);
         }
         #[cfg(feature = "circuit-breaker")]
         if let Some(breaker) = &self.breaker {
@@ -91,17 +88,23 @@ impl Gauges {
     }
 }
 
+#[cfg(feature = "pacing")]
+fn record_scope(usage: &Usage) {
+    let scope = [Label::new(names::SCOPE, usage.scope.clone())];
+    set(&names::QUOTA_LIMIT, &scope, f64::from(usage.limit));
+    set(&names::QUOTA_EFFECTIVE_LIMIT, &scope, usage.effective as f64);
+    set(&names::QUOTA_USED, &scope, usage.used as f64);
+    set(&names::QUOTA_WAITING, &scope, usage.waiting as f64);
+    set(&names::QUOTA_OLDEST_WAIT, &scope, usage.oldest_wait.unwrap_or_default().as_secs_f64());
+    set(&names::QUOTA_PREDICTED_WAIT, &scope, usage.predicted_wait.as_secs_f64());
+    set(&names::QUOTA_PAUSED, &scope, f64::from(u8::from(usage.paused_until.is_some())));
+}
+
 #[cfg(feature = "circuit-breaker")]
 fn record_circuit(status: CircuitStatus) {
-    let current = match status.state {
-        CircuitState::Closed => "closed",
-        CircuitState::HalfOpen => "half_open",
-        CircuitState::Open { .. } => "open",
-        CircuitState::ForcedOpen => "forced_open",
-        CircuitState::ForcedClosed => "forced_closed",
-    };
+    let current = status.state.name();
     let group = Label::new(names::GROUP, status.group.name());
-    for state in ["closed", "half_open", "open", "forced_open", "forced_closed"] {
+    for state in CircuitState::NAMES {
         let labels = [group.clone(), Label::new(names::STATE, state)];
         set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
     }

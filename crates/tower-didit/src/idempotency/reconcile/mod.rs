@@ -64,7 +64,6 @@
 //! repeated like any other call. Each ends after 30 s, its body included, however much time the layers below give it;
 //! one that has not come to an answer by then [failed](LookupFailed).
 
-mod created_at;
 mod didit;
 
 use std::{fmt, pin::Pin, time::Duration};
@@ -75,7 +74,7 @@ use uuid::Uuid;
 
 pub use self::didit::DiditReconcile;
 use super::store::Timestamp;
-use crate::call::OperationId;
+use crate::{call::OperationId, created_at};
 
 /// A call of which it is not known whether it was carried out. `Debug` shows neither headers nor body nor query.
 #[derive(Clone)]

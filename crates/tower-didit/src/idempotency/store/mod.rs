@@ -41,7 +41,6 @@ mod memory;
 mod record;
 #[cfg(feature = "idempotency-redb")]
 mod redb;
-mod time;
 
 use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc};
 
@@ -49,15 +48,15 @@ use uuid::Uuid;
 
 #[cfg(feature = "idempotency-redb")]
 pub use self::redb::{OpenError, RedbStore};
-pub(super) use self::time::Clock;
 pub use self::{
     answer::{Answer, KeptBody},
     codec::Unreadable,
     memory::MemoryStore,
     record::{Begun, Claim, Claimed, Epoch, Fenced, Fingerprint, Record, Retention, Settlement},
-    time::Timestamp,
 };
 use super::HashSecret;
+pub(super) use crate::timestamp::Clock;
+pub use crate::timestamp::Timestamp;
 
 /// A keyed hash of what names an operation.
 pub type Key = [u8; 32];

@@ -1,0 +1,210 @@
+//! What it costs that many calls wait: time of the processor for each permit that is released, the order, and refusals
+//! at the door.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use didit_api::{Limits, Scope};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{interval, sleep},
+};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_didit::{call::CallOptions, deadline::DeadlineLayer, pacing::PacingLayer};
+
+use crate::{
+    Instant as Immediate,
+    outcomes::{
+        Problem, Table,
+        world::{SECOND, locked, read, simulate},
+    },
+};
+
+/// How many calls a second may start.
+const RATE: u32 = 100;
+
+/// How many refusals are timed.
+const REFUSALS: u32 = 1_000;
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Waiting {
+    /// Time of the processor for each call that starts, in nanoseconds, once all are queued.
+    pub released_ns: f64,
+    /// The same for each call that joins the queue.
+    pub queued_ns: f64,
+    /// The share of calls that started before one which came earlier.
+    pub overtaken: f64,
+    /// Calls that start in each second, of those that may.
+    pub rate: f64,
+    /// Time of the processor for a call that is refused at the door because its deadline is before its turn, in
+    /// nanoseconds.
+    pub refused_ns: Option<f64>,
+}
+
+/// How long the processor has worked for this thread, whatever else runs on the machine.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+fn each(since: Duration, number: usize) -> f64 {
+    processor_time().saturating_sub(since).as_nanos() as f64 / number.max(1) as f64
+}
+
+/// `waiters` calls that all wait on the ledger.
+///
+/// # Errors
+///
+/// If the layer cannot be set up.
+pub fn ledger(waiters: usize) -> Result<Waiting, Problem> {
+    simulate(async || {
+        let scope = Scope::methods("wide", RATE, ["GET"])?.with_window(SECOND)?;
+        let layer = PacingLayer::builder().limits(Limits::none().with(scope)?).epsilon(Duration::ZERO).build()?;
+        let layers = ServiceBuilder::new().layer(DeadlineLayer::new(DeadlineLayer::MAX)).layer(layer);
+        let service = layers.service(Immediate);
+        // One window is used up, so that everybody waits.
+        for _ in 0..RATE {
+            service.clone().oneshot(read()).await.map_err(|error| error.to_string())?;
+        }
+        let doomed = service.clone();
+        let (waiting, order) = wait(waiters, |_| {
+            let call = service.clone().oneshot(read());
+            async move { call.await.is_ok() }
+        })
+        .await?;
+        let refused_ns = refusals(|| {
+            let mut request = read();
+            request.extensions_mut().insert(CallOptions::new().deadline(Duration::from_millis(500)));
+            let call = doomed.clone().oneshot(request);
+            async move { call.await.is_err() }
+        })
+        .await?;
+        Ok(finish(waiting, order, waiters, Some(refused_ns)).await)
+    })
+}
+
+/// The same on a fair semaphore that a ticker refills: the least that keeps an order.
+///
+/// # Errors
+///
+/// If the world cannot be set up.
+pub fn semaphore(waiters: usize) -> Result<Waiting, Problem> {
+    simulate(async || {
+        let permits = Arc::new(Semaphore::new(0));
+        let refilled = Arc::clone(&permits);
+        let ticker = tokio::spawn(async move {
+            let mut ticks = interval(SECOND);
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                refilled.add_permits(RATE as usize);
+            }
+        });
+        let (waiting, order) = wait(waiters, |_| {
+            let permits = Arc::clone(&permits);
+            async move { permits.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok() }
+        })
+        .await?;
+        let waiting = finish(waiting, order, waiters, None).await;
+        ticker.abort();
+        Ok(waiting)
+    })
+}
+
+type Order = Arc<Mutex<Vec<usize>>>;
+
+struct Queued {
+    calls: JoinSet<()>,
+    queued_ns: f64,
+}
+
+async fn wait<F>(waiters: usize, call: impl Fn(usize) -> F) -> Result<(Queued, Order), Problem>
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let order = Order::default();
+    let began = processor_time();
+    let mut calls = JoinSet::new();
+    for number in 0..waiters {
+        let (call, order) = (call(number), Arc::clone(&order));
+        calls.spawn(async move {
+            if call.await {
+                locked(&order).push(number);
+            }
+        });
+    }
+    // All of them are polled before anything else is.
+    tokio::task::yield_now().await;
+    let queued_ns = each(began, waiters);
+    if !locked(&order).is_empty() {
+        return Err("a call did not wait".into());
+    }
+    Ok((Queued { calls, queued_ns }, order))
+}
+
+async fn refusals<F: Future<Output = bool>>(call: impl Fn() -> F) -> Result<f64, Problem> {
+    let began = processor_time();
+    for _ in 0..REFUSALS {
+        if !call().await {
+            return Err("a call that cannot start in time was not refused".into());
+        }
+    }
+    Ok(each(began, REFUSALS as usize))
+}
+
+async fn finish(mut queued: Queued, order: Order, waiters: usize, refused_ns: Option<f64>) -> Waiting {
+    let start = tokio::time::Instant::now();
+    let began = processor_time();
+    while queued.calls.join_next().await.is_some() {}
+    let released_ns = each(began, waiters);
+    let took = start.elapsed().as_secs_f64();
+    let order = locked(&order).clone();
+    let mut latest = 0;
+    let overtaken = order.iter().filter(|number| {
+        let behind = **number < latest;
+        latest = latest.max(**number);
+        behind
+    });
+    // What is dropped afterwards is none of the measurement's.
+    sleep(SECOND).await;
+    Waiting {
+        released_ns,
+        queued_ns: queued.queued_ns,
+        overtaken: overtaken.count() as f64 / waiters.max(1) as f64,
+        rate: waiters as f64 / took / f64::from(RATE),
+        refused_ns,
+    }
+}
+
+/// By number of waiters.
+pub(super) fn table() -> Result<Table, Problem> {
+    let title = format!("Calls that wait for {RATE} a second: time of the processor, and order");
+    let columns = [
+        "waiters",
+        "to queue, ns",
+        "to release, ns",
+        "refused at the door, ns",
+        "overtaken",
+        "of the rate",
+        "semaphore, ns",
+    ];
+    let mut table = Table::new(title, columns);
+    for waiters in [1_000, 10_000, 100_000] {
+        let (ours, least) = (ledger(waiters)?, semaphore(waiters)?);
+        table.rows.push(vec![
+            waiters.to_string(),
+            format!("{:.0}", ours.queued_ns),
+            format!("{:.0}", ours.released_ns),
+            ours.refused_ns.map_or_else(|| "–".to_owned(), |ns| format!("{ns:.0}")),
+            format!("{:.2} %", 100.0 * ours.overtaken),
+            format!("{:.1} %", 100.0 * ours.rate),
+            format!("{:.0}", least.released_ns),
+        ]);
+    }
+    Ok(table)
+}

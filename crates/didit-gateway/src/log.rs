@@ -1,0 +1,88 @@
+//! The access log: one line for each request that was answered, whoever answered it.
+//!
+//! Those that went through the layers have lines of theirs before it, one for the call and one for each attempt
+//! ([`tower_didit::telemetry`]). All are events of [`tracing`], so that they go where the rest of the log goes, and all
+//! have the correlation id. They name the route by its template and never the path, the query, a header's value or a
+//! body: paths hold ids, and all else may hold worse.
+
+use std::{fmt, sync::Arc};
+
+use didit_api::{EndpointId, Routes};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+use tower_didit::call::CorrelationId;
+
+/// The target of the lines, for filters.
+pub(crate) const TARGET: &str = "didit_gateway::access";
+
+/// The names that a call goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: CorrelationId,
+    pub(crate) routes: Arc<Routes>,
+    /// `None` for a path that the routes do not have.
+    pub(crate) endpoint: Option<EndpointId>,
+}
+
+/// The line of a call, written when it is dropped: at the end of its answer.
+#[derive(Debug)]
+pub(crate) struct CallLine {
+    pub(crate) named: Named,
+    pub(crate) method: Method,
+    pub(crate) status: StatusCode,
+    /// Who decided, if it was not the upstream.
+    pub(crate) layer: Option<&'static str>,
+    pub(crate) attempts: u32,
+    pub(crate) began: Instant,
+    /// Bytes of the answer's body.
+    pub(crate) bytes: u64,
+    /// Whether the answer was handed out to its end.
+    pub(crate) complete: bool,
+}
+
+/// An error with all its sources, in one line.
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
+
+const UNKNOWN: &str = "unknown";
+
+// ===== impl Named =====
+
+impl Named {
+    fn route(&self) -> &str {
+        self.endpoint.map_or(UNKNOWN, |endpoint| self.routes.get(endpoint).path())
+    }
+}
+
+// ===== impl CallLine =====
+
+impl Drop for CallLine {
+    fn drop(&mut self) {
+        let Self { named, method, status, layer, attempts, began, bytes, complete } = self;
+        tracing::info!(
+            target: TARGET,
+            correlation_id = named.id.as_str(),
+            http.request.method = method.as_str(),
+            url.template = named.route(),
+            http.response.status_code = status.as_u16(),
+            http.response.body.size = *bytes,
+            complete = *complete,
+            layer,
+            attempts,
+            duration_ms = began.elapsed().as_secs_f64() * 1_000.0,
+            "answered",
+        );
+    }
+}
+
+// ===== impl Chain =====
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// More than real errors have.
+        const MOST: usize = 16;
+
+        write!(f, "{}", self.0)?;
+        let sources = std::iter::successors(self.0.source(), |error| error.source());
+        sources.take(MOST).try_for_each(|source| write!(f, ": {source}"))
+    }
+}

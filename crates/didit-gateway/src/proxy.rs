@@ -1,0 +1,196 @@
+//! One request: taken or refused, sent through the layers, answered.
+
+use std::sync::{Arc, atomic::AtomicUsize};
+
+use didit_api::Routes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use hyper::body::Incoming;
+use tokio::{sync::watch, time::Instant};
+use tower::ServiceExt;
+use tower_didit::{
+    DiditService,
+    call::{CallOptions, CorrelationId, OperationId, Priority},
+};
+
+use crate::{
+    attempts::{CountAttempts, Sent},
+    body::{Answer, Upload},
+    hop,
+    log::{CallLine, Named},
+    problem::Problem,
+    refuse::{Doorkeeper, pass_on},
+    settings::Settings,
+    socket::Conversation,
+    upstream::Upstream,
+};
+
+/// Says how often the call was sent.
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
+
+/// Names the business operation that a call belongs to, so that its idempotency key is the same in every process.
+const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
+
+/// Who goes before whom while calls wait for quota: `high`, `normal` or `low`.
+const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
+
+/// Where the gateway is on its way to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Calls are taken.
+    Serving,
+    /// Calls under way go on; those that were not sent, and new ones, are told to come back.
+    Stopping,
+    /// Nothing is waited for any more.
+    Over,
+}
+
+/// Everything that a request needs.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) service: DiditService<CountAttempts<Upstream>>,
+    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) settings: Settings,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) correlation: HeaderName,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) in_flight: Arc<AtomicUsize>,
+}
+
+// ===== impl Proxy =====
+
+impl Proxy {
+    /// Answers a request, whatever it is.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        conversation: &Arc<Conversation>,
+    ) -> Response<Answer> {
+        let (began, sent) = (Instant::now(), Sent::default());
+        let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
+        let in_flight = conversation.begin(&self.in_flight);
+        let named = self.name(&request);
+        let framed = if http1 { conversation.next_request() } else { Ok(()) };
+        let framed = framed.map_err(|violation| {
+            Problem::refused(
+                StatusCode::BAD_REQUEST,
+                "framing",
+                "The request's length is not clear",
+                violation.reason(),
+            )
+        });
+        let outcome = match framed {
+            Ok(()) => self.pass(request, &named, &sent).await,
+            Err(problem) => Err(problem),
+        };
+        let (layer, mut response) = match outcome {
+            Ok(response) => (None, response),
+            Err(problem) => {
+                let layer = problem.layer;
+                let mut response = problem.into_response(Some(&named.id), sent.count());
+                if http1 && layer == "gateway" {
+                    // What is left of the request is not worth reading, or cannot be told from the next one.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                (Some(layer), response)
+            }
+        };
+        let (status, attempts) = (response.status(), sent.count());
+        let headers = response.headers_mut();
+        headers.insert(self.correlation.clone(), header_of(&named.id));
+        headers.insert(ATTEMPTS, attempts.into());
+        let (bytes, complete) = (0, false);
+        let line = CallLine { named, method, status, layer, attempts, began, bytes, complete };
+        response.map(|answer| answer.ending(line, in_flight))
+    }
+
+    /// The names that the call goes by, here and at Didit.
+    fn name(&self, request: &Request<Incoming>) -> Named {
+        let given = request.headers().get(&self.correlation);
+        let id = given.and_then(|given| CorrelationId::try_from(given.clone()).ok()).unwrap_or_else(|| {
+            let id = CorrelationId::random();
+            if given.is_some() {
+                tracing::warn!(
+                    correlation_id = id.as_str(),
+                    "the incoming correlation id is not usable and was replaced"
+                );
+            }
+            id
+        });
+        let endpoint = self.routes.find(request.method(), request.uri().path());
+        Named { id, routes: Arc::clone(&self.routes), endpoint }
+    }
+
+    async fn pass(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Response<Answer>, Problem> {
+        let mut phase = self.phase.clone();
+        if *phase.borrow_and_update() > Phase::Serving {
+            return Err(Problem::stopping());
+        }
+        let request = self.prepare(request, named, sent)?;
+        let mut call = std::pin::pin!(self.service.clone().oneshot(request));
+        let result = loop {
+            let now = tokio::select! {
+                biased;
+                result = &mut call => break result,
+                // An error means that there is no server any more.
+                changed = phase.changed() => changed.map_or(Phase::Over, |()| *phase.borrow_and_update()),
+            };
+            match now {
+                // It stands in a queue. Between this look and its end nothing sends it: this task would have to.
+                Phase::Stopping if sent.count() == 0 => return Err(Problem::stopping()),
+                Phase::Over => return Err(Problem::cut_off()),
+                Phase::Serving | Phase::Stopping => {}
+            }
+        };
+        let response = result.map_err(|error| Problem::of(&error))?;
+        let (mut parts, body) = response.into_parts();
+        hop::remove(&mut parts.headers);
+        let mut answered = Response::new(Answer::upstream(body, self.settings.body_timeout.0));
+        (*answered.status_mut(), *answered.headers_mut()) = (parts.status, parts.headers);
+        Ok(answered)
+    }
+
+    /// What goes to the layers.
+    fn prepare(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Request<Upload>, Problem> {
+        let (mut parts, body) = request.into_parts();
+        self.doorkeeper.check(&parts)?;
+        let mut options = CallOptions::new().correlation_id(named.id.clone());
+        if let Some(operation) = parts.headers.remove(OPERATION) {
+            let id = operation.to_str().ok().and_then(|text| text.parse::<OperationId>().ok());
+            let id = id.ok_or_else(|| {
+                let (title, detail) = ("The operation id is no use", "x-operation-id is too long or not visible ASCII");
+                Problem::refused(StatusCode::BAD_REQUEST, "operation-id", title, detail)
+            })?;
+            options = options.operation_id(id);
+        }
+        if let Some(priority) = parts.headers.remove(PRIORITY) {
+            options = options.priority(match priority.as_bytes() {
+                b"high" => Priority::High,
+                b"normal" => Priority::Normal,
+                b"low" => Priority::Low,
+                _ => {
+                    let (title, detail) = ("The priority is no use", "x-didit-priority is high, normal or low");
+                    return Err(Problem::refused(StatusCode::BAD_REQUEST, "priority", title, detail));
+                }
+            });
+        }
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // The layers fill in where it goes.
+        parts.uri = Uri::from(path);
+        let version = parts.version;
+        let Settings { max_body, body_timeout, .. } = &self.settings;
+        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0));
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method, parts.uri, parts.headers);
+        *request.version_mut() = version;
+        pass_on(&mut request, self.doorkeeper.name());
+        *request.version_mut() = Version::HTTP_11;
+        let extensions = request.extensions_mut();
+        extensions.insert(options);
+        extensions.insert(sent.clone());
+        Ok(request)
+    }
+}
+
+fn header_of(id: &CorrelationId) -> HeaderValue {
+    // What an id may hold, a header may.
+    HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("invalid"))
+}

@@ -1,0 +1,237 @@
+//! What the gateway does not take: who may ask, in which form, and addressed to whom.
+
+use std::net::IpAddr;
+
+use http::{HeaderName, Method, Request, StatusCode, Version, header, request::Parts, uri::Authority};
+use subtle::ConstantTimeEq;
+
+use crate::{hop, problem::Problem, settings::Settings};
+
+/// The header that carries the access token.
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-gateway-token");
+
+/// Sent by browsers only: where the page that made the request stands to the one it goes to.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Decides which requests are taken.
+#[derive(Debug)]
+pub(crate) struct Doorkeeper {
+    token: Option<Vec<u8>>,
+    /// `None` takes every name.
+    hosts: Option<Vec<String>>,
+    max_body: u64,
+    /// Told to requests that come back, so that a gateway in front of itself is noticed.
+    name: String,
+}
+
+// ===== impl Doorkeeper =====
+
+impl Doorkeeper {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let remote = !settings.listen.ip().to_canonical().is_loopback();
+        // On the loopback, a foreign name is a page in a browser that had its own name point here (DNS rebinding).
+        let hosts = (!remote || !settings.hosts.is_empty()).then(|| settings.hosts.clone());
+        Self {
+            token: settings.access_token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
+            hosts,
+            max_body: settings.max_body,
+            name: format!("didit-gateway-{:08x}", rand::random::<u32>()),
+        }
+    }
+
+    /// The name in `Via` (RFC 9110 section 7.6.3), one for each gateway.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a token opens the door; without one configured, the door is open.
+    pub(crate) fn opens(&self, given: Option<&[u8]>) -> bool {
+        match (&self.token, given) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            // A difference in length shows; where the texts differ does not.
+            (Some(token), Some(given)) => token.as_slice().ct_eq(given).into(),
+        }
+    }
+
+    /// Refuses a request for what it is, before anything is known about where it goes.
+    pub(crate) fn check(&self, parts: &Parts) -> Result<(), Problem> {
+        let bad = |kind, title, detail: &str| Err(Problem::refused(StatusCode::BAD_REQUEST, kind, title, detail));
+        let headers = &parts.headers;
+        let mut tokens = headers.get_all(&TOKEN).iter();
+        if !self.opens(tokens.next().map(http::HeaderValue::as_bytes)) || tokens.next().is_some() {
+            return Err(Problem::refused(
+                StatusCode::UNAUTHORIZED,
+                "token",
+                "The access token is missing or wrong",
+                "this gateway wants its access token, once, as x-gateway-token",
+            ));
+        }
+        if parts.method == Method::CONNECT {
+            let detail = "this gateway makes no tunnels";
+            return Err(Problem::refused(StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is refused", detail));
+        }
+        let http1 = parts.version < Version::HTTP_2;
+        if http1 && (parts.uri.authority().is_some() || parts.uri.scheme().is_some()) {
+            return bad(
+                "absolute-form",
+                "A request to a proxy is refused",
+                "this gateway sends to one upstream only; requests name a path, and no other host",
+            );
+        }
+        if !parts.uri.path().starts_with('/') {
+            return bad("target", "The request's target is no path", "a path that begins with / is needed");
+        }
+        self.check_host(parts)?;
+        if headers.contains_key(header::ORIGIN) || headers.get(FETCH_SITE).is_some_and(|site| site != "none") {
+            let detail = "this gateway holds a key, so no page in a browser may use it";
+            return Err(Problem::refused(StatusCode::FORBIDDEN, "browser", "Browsers are refused", detail));
+        }
+        if hop::asks_for_upgrade(headers) {
+            let detail = "this gateway speaks HTTP and changes to nothing else";
+            return Err(Problem::refused(StatusCode::NOT_IMPLEMENTED, "upgrade", "An upgrade is refused", detail));
+        }
+        let expects = headers.get_all(header::EXPECT).iter();
+        if expects.into_iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            let detail = "only 100-continue can be expected of this gateway";
+            return Err(Problem::refused(StatusCode::EXPECTATION_FAILED, "expect", "It cannot be expected", detail));
+        }
+        let via = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+        if via.into_iter().any(|value| value.contains(&self.name)) {
+            let detail = "the upstream leads back to this gateway";
+            return Err(Problem::refused(StatusCode::LOOP_DETECTED, "loop", "The request goes in a circle", detail));
+        }
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > self.max_body) {
+            return Err(Problem::of_upload(crate::body::UploadError::TooLarge { most: self.max_body }));
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, parts: &Parts) -> Result<(), Problem> {
+        let bad =
+            |detail| Err(Problem::refused(StatusCode::BAD_REQUEST, "host", "The request's Host is no use", detail));
+        let mut named = parts.headers.get_all(header::HOST).iter();
+        let in_header = match named.next().map(|host| Authority::try_from(host.as_bytes())) {
+            Some(Ok(host)) => Some(host),
+            Some(Err(_)) => return bad("Host is not a host"),
+            None => None,
+        };
+        if named.next().is_some() {
+            return bad("there is more than one Host");
+        }
+        let host = match (parts.uri.authority(), in_header) {
+            (Some(authority), Some(host)) if *authority != host => return bad("Host and :authority differ"),
+            (Some(authority), _) => authority.clone(),
+            (None, Some(host)) => host,
+            (None, None) => return bad("there is no Host"),
+        };
+        if host.as_str().contains('@') {
+            return bad("Host has user information");
+        }
+        if self.is_ours(host.host()) {
+            return Ok(());
+        }
+        Err(Problem::refused(
+            StatusCode::MISDIRECTED_REQUEST,
+            "host",
+            "The request is for somebody else",
+            "Host is none of the names that this gateway goes by; `gateway.hosts` has them",
+        ))
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+            || hosts.iter().any(|known| known.eq_ignore_ascii_case(bare))
+    }
+}
+
+/// Takes out of a request what was for the gateway alone, and says that it passed here.
+pub(crate) fn pass_on<B>(request: &mut Request<B>, name: &str) {
+    let version = match request.version() {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    let headers = request.headers_mut();
+    hop::remove(headers);
+    // The client writes both anew: for where the request goes, and for how its body is sent.
+    for ours in [header::HOST, header::CONTENT_LENGTH, header::EXPECT, TOKEN] {
+        headers.remove(ours);
+    }
+    if let Ok(via) = format!("{version} {name}").parse() {
+        headers.append(header::VIA, via);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keeper(change: impl FnOnce(&mut Settings)) -> Doorkeeper {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        Doorkeeper::new(&settings)
+    }
+
+    #[test]
+    fn only_the_token_opens() {
+        let open = keeper(|_| {});
+        assert!(open.opens(None) && open.opens(Some(b"anything")));
+        let closed = keeper(|settings| settings.access_token = Some("0123456789abcdef".into()));
+        assert!(closed.opens(Some(b"0123456789abcdef")));
+        for wrong in [None, Some(&b""[..]), Some(b"0123456789abcdeF"), Some(b"0123456789abcdef0"), Some(b"0")] {
+            assert!(!closed.opens(wrong), "{wrong:?}");
+        }
+        assert!(
+            !format!("{:?}", keeper(|settings| settings.access_token = Some("0123456789abcdef".into())))
+                .contains("0123")
+        );
+    }
+
+    #[test]
+    fn on_the_loopback_only_its_names_and_those_configured_are_taken() {
+        let keeper = keeper(|settings| settings.hosts = vec!["gateway.internal".to_owned()]);
+        for ours in
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]", "Gateway.internal"]
+        {
+            assert!(keeper.is_ours(ours), "{ours}");
+        }
+        for other in ["evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", ""] {
+            assert!(!keeper.is_ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_every_name_is_taken_unless_some_are_configured() {
+        let remote = |hosts: &[&str]| {
+            keeper(|settings| {
+                settings.listen = ([0, 0, 0, 0], 80).into();
+                settings.hosts = hosts.iter().map(ToString::to_string).collect();
+            })
+        };
+        assert!(remote(&[]).is_ours("anything"));
+        assert!(!remote(&["gateway"]).is_ours("anything") && remote(&["gateway"]).is_ours("gateway"));
+    }
+
+    #[test]
+    fn what_was_for_the_gateway_stays_here() {
+        let mut request = Request::post("/")
+            .header("host", "localhost")
+            .header("x-gateway-token", "secret")
+            .header("content-length", "5")
+            .header("expect", "100-continue")
+            .header("x-api-key", "key")
+            .header("via", "1.1 somebody")
+            .body(())
+            .unwrap();
+        pass_on(&mut request, "me");
+        let mut left: Vec<_> =
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        left.sort_unstable();
+        assert_eq!(left, [("via", "1.1 me"), ("via", "1.1 somebody"), ("x-api-key", "key")]);
+    }
+}

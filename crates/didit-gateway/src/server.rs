@@ -1,0 +1,115 @@
+//! Connections: taken, served, and let go of in good order.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::{
+    proxy::{Phase, Proxy},
+    settings::Settings,
+    socket::{Conversation, Socket},
+};
+
+/// How long connections are still taken, and idle ones kept, once the gateway is told to stop: what is on its way on
+/// this machine arrives, and is told to come back instead of finding nobody.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// How long the last answers of calls that were cut off may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many streams one connection of HTTP/2 may have at once.
+const STREAMS: u32 = 256;
+
+/// Serves until `phase` says that it is time to stop, and then to the end of the grace period at the most.
+pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch::Sender<Phase>) {
+    let Settings { max_connections, grace, .. } = proxy.settings;
+    let (connections, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(max_connections)));
+    let builder = builder(&proxy.settings);
+    let mut stopping = phase.subscribe();
+    let accept = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let served = connection(stream, builder.clone(), Arc::clone(&proxy), connections.watcher(), place);
+                    tokio::spawn(served);
+                }
+                // Out of descriptors, or a peer that left at once: neither is a reason to stop.
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = async {
+            // An error means that nobody can say any more, which is the same.
+            let _ = stopping.wait_for(|phase| *phase > Phase::Serving).await;
+            sleep(LINGER).await;
+        } => {}
+    }
+    let end = Instant::now() + grace.0;
+    drop(listener);
+    let mut ended = std::pin::pin!(connections.shutdown());
+    if timeout_at(end, &mut ended).await.is_err() {
+        phase.send_replace(Phase::Over);
+        // Whoever is still there after this keeps the connection until the runtime ends.
+        let _ = timeout(LAST_WORDS, ended).await;
+    }
+}
+
+fn builder(settings: &Settings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).max_headers(settings.max_headers).max_buf_size(settings.max_head);
+    // Slow heads are the conversation's business: hyper's own timeout would also end connections that stand idle.
+    builder.http1().header_read_timeout(None);
+    let most = u32::try_from(settings.max_head).unwrap_or(u32::MAX);
+    builder.http2().timer(TokioTimer::new()).max_header_list_size(most).max_concurrent_streams(STREAMS);
+    builder
+}
+
+async fn connection(
+    stream: TcpStream,
+    builder: auto::Builder<TokioExecutor>,
+    proxy: Arc<Proxy>,
+    watcher: Watcher,
+    _place: OwnedSemaphorePermit,
+) {
+    // Answers are small; waiting for more to send would add up to 40 ms to each.
+    let _ = stream.set_nodelay(true);
+    let conversation = Conversation::new();
+    let Settings { header_timeout, idle_timeout, body_timeout, .. } = proxy.settings;
+    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), body_timeout.0));
+    let service = {
+        let conversation = Arc::clone(&conversation);
+        service_fn(move |request| {
+            let (proxy, conversation) = (Arc::clone(&proxy), Arc::clone(&conversation));
+            async move { Ok::<_, Infallible>(proxy.answer(request, &conversation).await) }
+        })
+    };
+    let served = watcher.watch(builder.serve_connection(io, service).into_owned());
+    tokio::select! {
+        // Errors of a connection are the application's to see.
+        _ = served => {}
+        () = conversation.silence(header_timeout.0, idle_timeout.0) => {}
+    }
+}
+
+/// Listens, and says where.
+pub(crate) async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

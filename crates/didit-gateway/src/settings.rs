@@ -1,0 +1,191 @@
+//! The gateway's own settings, which stand in the section `gateway` of its file.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+use tower_didit::config::{Config, HiddenText, HumanDuration, OrOff};
+
+/// The gateway's own settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where applications connect to; port 0 takes a free one.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/status` are; "off" for nowhere.
+    #[schemars(with = "OrOff<String>")]
+    pub metrics: OrOff<SocketAddr>,
+    /// Whether either address may be one that other machines can reach. Needs an access token.
+    pub allow_remote: bool,
+    /// A file that holds the access token and nothing else. `DIDIT_GATEWAY__ACCESS_TOKEN` in the environment does too.
+    pub access_token_file: Option<PathBuf>,
+    /// What applications send as `x-gateway-token`; at least 16 characters of visible ASCII.
+    pub access_token: Option<HiddenText>,
+    /// Names that requests may be addressed to, beside those of the loopback; all if empty and `allow_remote` is set.
+    pub hosts: Vec<String>,
+    /// How the log is written to standard error.
+    pub log: LogFormat,
+    /// A file of certificates (PEM) to trust beside the built-in roots.
+    pub ca_file: Option<PathBuf>,
+    /// Whether an `http://` upstream is spoken to in HTTP/2 without asking. TLS upstreams are asked (ALPN).
+    pub upstream_h2c: bool,
+    /// How long the making of a connection to the upstream may take.
+    pub connect_timeout: HumanDuration,
+    /// How long a connection to the upstream is kept for the next call.
+    pub pool_idle_timeout: HumanDuration,
+    /// The most connections that are served at once; more wait.
+    #[schemars(range(min = 1))]
+    pub max_connections: usize,
+    /// The most bytes of a request's head, 8 KiB to 1 MiB.
+    #[schemars(range(min = 8192, max = 1_048_576))]
+    pub max_head: usize,
+    /// The most header fields of a request.
+    #[schemars(range(min = 1))]
+    pub max_headers: usize,
+    /// The most bytes of a request's body.
+    pub max_body: u64,
+    /// How long a request's head may take to come in.
+    pub header_timeout: HumanDuration,
+    /// How long a connection may stand idle.
+    pub idle_timeout: HumanDuration,
+    /// How long a body may make no progress, in either direction.
+    pub body_timeout: HumanDuration,
+    /// How long calls that are under way may take to end once the gateway is told to stop.
+    pub grace: HumanDuration,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Why a setting cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct InvalidSetting {
+    pub(crate) key: &'static str,
+    pub(crate) problem: String,
+}
+
+// ===== impl Settings =====
+
+impl Settings {
+    /// The section's name.
+    pub const SECTION: &str = "gateway";
+
+    /// The shortest access token: as many characters as a random 96-bit token has in base 64.
+    pub const SHORTEST_TOKEN: usize = 16;
+
+    /// The JSON Schema (draft 2020-12) of the gateway's file: the stack's settings, and these.
+    pub fn schema() -> Schema {
+        let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+        let own = generator.subschema_for::<Self>();
+        let own_definitions = generator.take_definitions(true);
+        let mut schema = Config::schema();
+        let mut put = |table: &str, name: &str, value: serde_json::Value| {
+            if let Some(table) = schema.get_mut(table).and_then(serde_json::Value::as_object_mut) {
+                table.insert(name.to_owned(), value);
+            }
+        };
+        put("properties", Self::SECTION, own.to_value());
+        for (name, definition) in own_definitions {
+            put("$defs", &name, definition);
+        }
+        schema
+    }
+
+    /// Checks what types do not, and reads the file of the token.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`], which names the setting, the value, and what is allowed.
+    pub(crate) fn check(mut self) -> Result<Self, InvalidSetting> {
+        let wrong = |key, problem| Err(InvalidSetting { key, problem });
+        if let (None, Some(file)) = (&self.access_token, &self.access_token_file) {
+            match std::fs::read_to_string(file) {
+                Ok(text) => self.access_token = Some(text.trim_end().into()),
+                Err(error) => return wrong("access_token_file", format!("{file:?}: {error}")),
+            }
+        }
+        if let Some(token) = self.access_token.as_ref().map(HiddenText::expose) {
+            let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+            if token.len() < Self::SHORTEST_TOKEN || !is_visible {
+                let (length, least) = (token.len(), Self::SHORTEST_TOKEN);
+                let problem = format!("a token of {length} bytes; at least {least} of visible ASCII are needed");
+                return wrong("access_token", problem);
+            }
+        }
+        for (key, address) in [("listen", Some(self.listen)), ("metrics", self.metrics.on())] {
+            let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) else { continue };
+            if !self.allow_remote {
+                return wrong(key, format!("{address} can be reached from other machines; that takes --allow-remote"));
+            }
+            if self.access_token.is_none() {
+                let problem = format!("{address} can be reached from other machines; that takes an access token");
+                return wrong(key, problem);
+            }
+        }
+        let day = Duration::from_secs(86_400);
+        for (key, value, least) in [
+            ("connect_timeout", self.connect_timeout, Duration::from_millis(1)),
+            ("pool_idle_timeout", self.pool_idle_timeout, Duration::from_millis(1)),
+            ("header_timeout", self.header_timeout, Duration::from_millis(1)),
+            ("idle_timeout", self.idle_timeout, Duration::from_millis(1)),
+            ("body_timeout", self.body_timeout, Duration::from_millis(1)),
+            ("grace", self.grace, Duration::ZERO),
+        ] {
+            if !(least..=day).contains(&value.0) {
+                return wrong(key, format!("{value}; allowed is {least:?} to {day:?}"));
+            }
+        }
+        for (key, value, least, most) in [
+            ("max_connections", self.max_connections, 1, tokio::sync::Semaphore::MAX_PERMITS),
+            ("max_head", self.max_head, 8_192, 1_048_576),
+            ("max_headers", self.max_headers, 1, 32_768),
+        ] {
+            if !(least..=most).contains(&value) {
+                return wrong(key, format!("{value}; allowed is {least} to {most}"));
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = |seconds| Duration::from_secs(seconds).into();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics: OrOff::On(SocketAddr::from(([127, 0, 0, 1], 9090))),
+            allow_remote: false,
+            access_token_file: None,
+            access_token: None,
+            hosts: Vec::new(),
+            log: LogFormat::default(),
+            ca_file: None,
+            upstream_h2c: false,
+            connect_timeout: seconds(10),
+            pool_idle_timeout: seconds(60),
+            max_connections: 16_384,
+            // As much as common servers take.
+            max_head: 64 * 1024,
+            max_headers: 100,
+            // Twice the largest upload that Didit takes.
+            max_body: 32 * 1024 * 1024,
+            header_timeout: seconds(10),
+            idle_timeout: seconds(120),
+            body_timeout: seconds(30),
+            // Below the 30 s after which orchestrators kill.
+            grace: seconds(25),
+        }
+    }
+}

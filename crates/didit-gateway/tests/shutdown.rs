@@ -1,0 +1,123 @@
+//! The end: what is under way finishes, what is not is told to come back.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use didit_sandbox::{DEFAULT_WORKFLOW_ID, Sandbox};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+use support::*;
+use tests::Upstream;
+use tokio::{sync::Notify, time::timeout};
+
+/// An upstream that says when it has a request, and answers when it is told to.
+fn gated() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (said, told) = (Arc::clone(&arrived), Arc::clone(&go_on));
+    let upstream = Upstream::http(move |_, _| {
+        let (said, told) = (Arc::clone(&said), Arc::clone(&told));
+        async move {
+            said.notify_one();
+            told.notified().await;
+            Response::new(body_of("finished"))
+        }
+    });
+    (upstream.unwrap(), arrived, go_on)
+}
+
+#[tokio::test]
+async fn a_call_under_way_finishes_and_new_ones_are_told_to_come_back() {
+    let (upstream, arrived, go_on) = gated();
+    let gateway = gateway(&base(&upstream), "").await;
+    let (address, operations) = (gateway.local_addr(), gateway.operations_addr().unwrap());
+    // A connection from before the end.
+    let kept = client();
+    assert_eq!(send(operations, get("/readyz")).await.status, StatusCode::OK);
+    let call = tokio::spawn(send(address, get("/v3/sessions/")));
+    timeout(LONG, arrived.notified()).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    while send(operations, get("/readyz")).await.status == StatusCode::OK {}
+    assert_eq!(send(operations, get("/healthz")).await.status, StatusCode::OK);
+    let refused = send_with(&kept, address, get("/v3/sessions/")).await;
+    assert_eq!((refused.status, refused.layer().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "gateway"));
+    assert_eq!((refused.header("retry-after"), refused.header("connection")), ("1", "close"));
+    go_on.notify_one();
+    let finished = call.await.unwrap();
+    assert_eq!((finished.status, finished.bytes.as_ref()), (StatusCode::OK, &b"finished"[..]));
+    timeout(LONG, down).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_in_a_queue_is_told_to_come_back() {
+    let upstream = echo();
+    let config = "[pacing]\nlimits = 'none'\nscopes = [{ name = 'g', limit = 1, methods = ['GET'] }]";
+    let gateway = gateway(&base(&upstream), config).await;
+    let (address, operations) = (gateway.local_addr(), gateway.operations_addr().unwrap());
+    send(address, get("/v3/sessions/")).await;
+    let queued = tokio::spawn(send(address, get("/v3/sessions/")));
+    while send(operations, get("/status")).await.json()["scopes"]["g"]["waiting"] != 1 {}
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    let queued = queued.await.unwrap();
+    assert_eq!((queued.status, queued.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    assert_eq!((queued.layer().as_str(), queued.header("x-didit-attempts")), ("gateway", "0"));
+}
+
+#[tokio::test]
+async fn beyond_the_grace_period_a_call_is_told_that_it_may_have_been_carried_out() {
+    let (upstream, arrived, _never) = gated();
+    let gateway = gateway(&base(&upstream), "gateway.grace = '50ms'").await;
+    let call = tokio::spawn(send(gateway.local_addr(), get("/v3/sessions/")));
+    timeout(LONG, arrived.notified()).await.unwrap();
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    let cut_off = call.await.unwrap();
+    assert_eq!((cut_off.status, cut_off.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, ""));
+    assert!(cut_off.json()["detail"].as_str().unwrap().contains("may have been carried out"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_no_call_that_was_taken_is_lost() {
+    let sandbox = Sandbox::builder()
+        .limits(didit_api::Limits::none())
+        .latency(didit_sandbox::Latency::uniform(Duration::from_millis(1), Duration::from_millis(20)));
+    let config = "pacing.limits = 'none'";
+    let Scene { sandbox, server: _server, gateway } = scene(sandbox.build().unwrap(), config).await;
+    let address = gateway.local_addr();
+    let workers = (0..32).map(|worker| {
+        tokio::spawn(async move {
+            let (client, mut made, mut come_back) = (client(), 0, 0);
+            for call in 0.. {
+                let body = json!({ "workflow_id": DEFAULT_WORKFLOW_ID, "vendor_data": format!("{worker}-{call}") });
+                let request = Request::post(format!("http://{address}/v3/session/"));
+                let request = request.header("content-type", "application/json").body(Full::from(body.to_string()));
+                // Nobody listens any more, or the connection had ended before the request came.
+                let Ok(response) = client.request(request.unwrap()).await else { break };
+                let status = response.status();
+                response.into_body().collect().await.unwrap();
+                match status {
+                    StatusCode::CREATED => made += 1,
+                    StatusCode::SERVICE_UNAVAILABLE => come_back += 1,
+                    other => panic!("{other}"),
+                }
+            }
+            (made, come_back)
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    // In the middle of it: there is no other way to say so.
+    while sandbox.stats().sessions_made < 500 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    let (mut made, mut come_back) = (0, 0);
+    for worker in workers {
+        let (its_own, told) = worker.await.unwrap();
+        made += its_own;
+        come_back += told;
+    }
+    assert!(made >= 500 && come_back > 0, "{made} made, {come_back} told to come back");
+    assert_eq!(sandbox.stats().sessions_made, made, "every session that was made was told of");
+}

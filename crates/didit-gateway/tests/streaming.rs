@@ -1,0 +1,173 @@
+//! Bodies pass as they come, within bounds.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use support::*;
+use tests::Upstream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::timeout,
+};
+
+#[tokio::test]
+async fn an_answer_passes_before_it_has_ended() {
+    let go_on = Arc::new(Notify::new());
+    let upstream = {
+        let go_on = Arc::clone(&go_on);
+        Upstream::raw(move |_, mut stream| {
+            let go_on = Arc::clone(&go_on);
+            async move {
+                until(&mut stream, "\r\n\r\n").await;
+                let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                go_on.notified().await;
+                stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
+                rest(&mut stream).await;
+            }
+        })
+        .unwrap()
+    };
+    let gateway = gateway(&base(&upstream), "").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    // Only once this has come is the upstream told to go on.
+    until(&mut stream, "first").await;
+    go_on.notify_one();
+    assert!(rest(&mut stream).await.contains("last"));
+}
+
+#[tokio::test]
+async fn a_request_passes_before_it_has_ended() {
+    let seen = Arc::new(Notify::new());
+    let upstream = {
+        let seen = Arc::clone(&seen);
+        Upstream::http(move |_, request: Request<hyper::body::Incoming>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let mut body = request.into_body();
+                let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                seen.notify_one();
+                let rest = body.collect().await.unwrap().to_bytes();
+                Response::new(body_of([first, rest].concat()))
+            }
+        })
+        .unwrap()
+    };
+    let gateway = gateway(&base(&upstream), "").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nexpect: 100-continue\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    until(&mut stream, "100 Continue\r\n\r\n").await;
+    stream.write_all(b"5\r\nfirst\r\n").await.unwrap();
+    timeout(LONG, seen.notified()).await.unwrap();
+    stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").await.unwrap();
+    assert!(rest(&mut stream).await.contains("firstlast"));
+}
+
+#[tokio::test]
+async fn a_large_body_survives_refusals_byte_for_byte() {
+    let upstream = Upstream::http(|number, request: Request<hyper::body::Incoming>| async move {
+        // Read first: an upstream that closes on what it has not read may reset its own answer away.
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        if number < 3 {
+            return Response::builder().status(503).header("retry-after", "0").body(body_of("")).unwrap();
+        }
+        Response::new(body_of(body))
+    })
+    .unwrap();
+    let gateway = gateway(
+        &base(&upstream),
+        "retry.throttled_backoff = { base = '1ms', cap = '1ms' }\n\
+                                             retry.backoff = { base = '1ms', cap = '1ms' }",
+    )
+    .await;
+    let body: Vec<u8> = (0..10_000_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let reply = send(gateway.local_addr(), post("/v3/id-verification/", body.clone())).await;
+    assert_eq!((reply.header("x-didit-attempts"), reply.bytes.len()), ("3", body.len()));
+    assert!(reply.bytes == body, "the bytes are others");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_not_waited_for() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway.body_timeout = '100ms'").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhello").await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-slow"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_application_that_leaves_in_the_middle_leaves_nothing_behind() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nhello").await.unwrap();
+    drop(stream);
+    let in_flight = async || {
+        let status = send(gateway.operations_addr().unwrap(), get("/status")).await;
+        status.json()["calls_in_flight"].as_u64().unwrap()
+    };
+    while timeout(LONG, in_flight()).await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_made_to_look_whole() {
+    for framing in ["content-length: 100\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+        let upstream = Upstream::raw(move |_, mut stream| async move {
+            until(&mut stream, "\r\n\r\n").await;
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n{framing}").as_bytes()).await.unwrap();
+            // With RST in place of FIN.
+            let _ = stream.set_zero_linger();
+        })
+        .unwrap();
+        let gateway = gateway(&base(&upstream), "").await;
+        let answer = raw(gateway.local_addr(), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.1 502"),
+            "{answer:?}"
+        );
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_is_cut_off() {
+    let upstream = Upstream::raw(|_, mut stream| async move {
+        until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello").await.unwrap();
+        rest(&mut stream).await;
+    })
+    .unwrap();
+    let gateway = gateway(&base(&upstream), "gateway.body_timeout = '100ms'").await;
+    let answer = raw(gateway.local_addr(), "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_read_is_let_go() {
+    let upstream = Upstream::http(|_, _| async { Response::new(body_of(vec![b'x'; 64 * 1024 * 1024])) }).unwrap();
+    let gateway = gateway(&base(&upstream), "gateway.body_timeout = '200ms'").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let in_flight = async || {
+        let status = send(gateway.operations_addr().unwrap(), get("/status")).await;
+        status.json()["calls_in_flight"].as_u64().unwrap()
+    };
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    while timeout(LONG, in_flight()).await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,230 @@
+//! A file's text as a tree of values, and where in it each one stands.
+
+use std::{collections::HashMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
+use toml::de::{DeArray, DeTable};
+
+use super::error::Key;
+
+/// The two languages that configuration is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// TOML 1.
+    Toml,
+    /// JSON.
+    Json,
+}
+
+/// What is wrong with a text as such, and at which byte.
+pub(super) struct Malformed {
+    pub(super) offset: usize,
+    pub(super) message: String,
+}
+
+/// The values of a text.
+pub(super) fn parse(text: &str, format: Format) -> Result<Value, Malformed> {
+    match format {
+        Format::Toml => toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            Malformed { offset, message: error.message().to_owned() }
+        }),
+        Format::Json => serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let message = error.to_string();
+            let message = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
+            let begin: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+            Malformed { offset: begin + column.saturating_sub(1), message: message.to_owned() }
+        }),
+    }
+}
+
+/// A JSON value in which no key stands twice: `serde_json` would keep the last, where TOML refuses the text.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Strict;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strict, A::Error> {
+                let mut table = Map::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if table.contains_key(&key) {
+                        return Err(A::Error::custom(format_args!("key {key:?} is given twice")));
+                    }
+                    let Strict(value) = map.next_value()?;
+                    table.insert(key, value);
+                }
+                Ok(Strict(table.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Strict, A::Error> {
+                let next = std::iter::from_fn(|| list.next_element().transpose());
+                next.map(|item| item.map(|Strict(value)| value))
+                    .collect::<Result<_, _>>()
+                    .map(|list| Strict(Value::Array(list)))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Strict, E> {
+                Ok(Strict(value.into()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Strict, E> {
+                Ok(Strict(Value::Null))
+            }
+        }
+
+        from.deserialize_any(Any)
+    }
+}
+
+/// The byte at which a key's value stands, or the last of its sections that is there; `None` if not even the first is.
+pub(super) fn offset(text: &str, format: Format, key: &Key) -> Option<usize> {
+    match format {
+        Format::Toml => in_toml(text, key),
+        Format::Json => in_json(text, key),
+    }
+}
+
+fn in_toml(text: &str, key: &Key) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let mut found = None;
+    let mut table = Some(root.get_ref());
+    let mut array = None;
+    for part in &key.0 {
+        let value = match (table, array) {
+            (Some(table), _) => table.iter().find(|(name, _)| name.get_ref() == part).map(|(_, value)| value),
+            (None, Some(array)) => part.parse().ok().and_then(|index: usize| <[_]>::get(array, index)),
+            (None, None) => None,
+        };
+        let Some(value) = value else { break };
+        found = Some(value.span().start);
+        table = value.get_ref().as_table();
+        array = value.get_ref().as_array().map(|array: &DeArray<'_>| &**array);
+    }
+    found
+}
+
+fn in_json(text: &str, key: &Key) -> Option<usize> {
+    let (mut here, mut found) = (text, None);
+    for part in &key.0 {
+        let inside: Option<&RawValue> = match part.parse::<usize>() {
+            Ok(index) => serde_json::from_str::<Vec<&RawValue>>(here).ok().and_then(|list| list.get(index).copied()),
+            Err(_) => {
+                let table = serde_json::from_str::<HashMap<String, &RawValue>>(here).ok();
+                table.and_then(|table| table.get(part).copied())
+            }
+        };
+        let Some(inside) = inside else { break };
+        here = inside.get();
+        // A raw value is a slice of the text that it was read from.
+        found = Some(here.as_ptr().addr() - text.as_ptr().addr());
+    }
+    found
+}
+
+/// Line and column, both from 1, of a byte; the column counts characters.
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let mut offset = offset.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let before = &text[..offset];
+    let begin = before.rfind('\n').map_or(0, |end| end + 1);
+    (before.matches('\n').count() + 1, before[begin..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str, format: Format, key: &str) -> Option<(usize, usize)> {
+        offset(text, format, &Key::from(key)).map(|offset| line_and_column(text, offset))
+    }
+
+    #[test]
+    fn a_value_is_found_in_toml() {
+        let text = "a = 1\n[b]\nc = [1,\n  2]\n[[d]]\ne = 1\n[[d]]\n\"é\" = 'x'\nf.g = 7\n";
+        for (key, at) in [
+            ("a", Some((1, 5))),
+            ("b.c", Some((3, 5))),
+            ("b.c.1", Some((4, 3))),
+            ("d.0.e", Some((6, 5))),
+            ("d.1.é", Some((8, 7))),
+            ("d.1.f.g", Some((9, 7))),
+            // What is not there is where it should be.
+            ("b.x", Some((2, 1))),
+            ("x.y", None),
+        ] {
+            assert_eq!(place(text, Format::Toml, key), at, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_in_json() {
+        let text = "{\n \"a\": 1,\n \"b\": { \"c\": [1,\n  2] },\n \"\\u0065\": \"é\", \"f\": 7 }";
+        for (key, at) in [
+            ("a", Some((2, 7))),
+            ("b.c", Some((3, 14))),
+            ("b.c.1", Some((4, 3))),
+            ("e", Some((5, 12))),
+            ("f", Some((5, 22))),
+            ("b.x", Some((3, 7))),
+            ("x.y", None),
+        ] {
+            assert_eq!(place(text, Format::Json, key), at, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_neither_is_refused_with_its_place() {
+        let at = |text: &str, format| parse(text, format).err().map(|bad| line_and_column(text, bad.offset));
+        assert_eq!(at("a = 1\nb = = 2\n", Format::Toml), Some((2, 5)));
+        assert_eq!(at("a = 1\na = 2\n", Format::Toml), Some((2, 1)));
+        assert_eq!(at("{\n \"a\": 1,\n}", Format::Json), Some((3, 1)));
+        assert_eq!(at("{\n \"a\": [{ \"b\": 1,\n \"b\": 2 }] }", Format::Json), Some((3, 4)));
+        assert_eq!(at("", Format::Json), Some((1, 1)));
+    }
+
+    #[test]
+    fn every_kind_of_json_value_is_read() {
+        let text = r#"{"a":[true,null,-1,18446744073709551615,0.5,"é"],"b":{}}"#;
+        let value = parse(text, Format::Json).ok().unwrap();
+        assert_eq!(value.to_string(), text);
+    }
+
+    #[test]
+    fn no_place_is_beyond_a_text() {
+        assert_eq!(line_and_column("é\n", 1), (1, 1));
+        assert_eq!(line_and_column("é\n", 99), (2, 1));
+        assert_eq!(line_and_column("", 5), (1, 1));
+    }
+}

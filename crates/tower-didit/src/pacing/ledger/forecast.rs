@@ -1,0 +1,392 @@
+//! When a call will start, worked out by playing the ledger's own rules into the future.
+//!
+//! # What is known and what is assumed
+//!
+//! Slots that cool down become free at known instants. An attempt in flight is assumed to be answered within the longest
+//! round trip of late, and so is every attempt that will be made; so a start that hangs on them may come earlier than
+//! foretold, and later only if the network is slower than it was. Calls that come later and go first, of a higher
+//! priority, are not known; whom they cost their last chance is told as soon as they are.
+//!
+//! # What it costs
+//!
+//! The play follows [`MOST_STARTS`] calls at the most, whoever waits; from there on every scope goes on as a wheel that
+//! turns once per round. In the common case it is not even begun: one scope, served in order, is such a wheel from the
+//! first turn, and a bound that needs no more than the lengths of the queues says that a patient call is in time.
+
+use std::{collections::VecDeque, time::Duration};
+
+use didit_api::{ScopeId, ScopeSet};
+use tokio::time::Instant;
+
+use super::{
+    Ledger, Need, Refusal,
+    queue::{Class, ClassId, Latest, Rank, WaiterId},
+    scope::{Held, Scope},
+};
+use crate::pacing::shape::Shape;
+
+/// How many starts are played. Three windows of Didit's widest scopes but one; at some twenty nanoseconds each.
+const MOST_STARTS: usize = 1_024;
+
+/// The longest round trip of late: each answer takes a sixty-fourth off what was longer before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrips(Option<Duration>);
+
+/// A scope's slots, played into the future.
+#[derive(Debug)]
+struct Track<'a> {
+    held: &'a Held,
+    // When attempts in flight free their slots.
+    landed: Instant,
+    cap: usize,
+    used: usize,
+    // How many of `held` were released.
+    passed: usize,
+    // When slots that were taken in the play become free.
+    again: VecDeque<Instant>,
+    ready_at: Instant,
+}
+
+/// A scope, played into the future.
+#[derive(Debug)]
+struct Gate<'a> {
+    all: Track<'a>,
+    low: Track<'a>,
+    paused_until: Instant,
+    shape: Option<Shape>,
+    spread: Option<(Shape, Instant)>,
+    // From one start to when its slot is free again.
+    round: Duration,
+    // When there is room for a call, and for one of low priority.
+    ready: [Instant; 2],
+}
+
+/// A queue, played into the future.
+#[derive(Debug)]
+struct Lane {
+    class: ClassId,
+    next: u32,
+    left: usize,
+}
+
+/// The play.
+#[derive(Debug)]
+struct Play<'a> {
+    ledger: &'a Ledger,
+    gates: Vec<Option<Gate<'a>>>,
+    lanes: Vec<Lane>,
+    // A call that would join the end of a queue.
+    newcomer: Option<Class>,
+    now: Instant,
+    at: Instant,
+}
+
+/// One start of the play.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    // `None` for the newcomer.
+    waiter: Option<WaiterId>,
+    at: Instant,
+    // The last scope to have a slot.
+    scope: ScopeId,
+    // What it comes too late for.
+    late: Option<Latest>,
+}
+
+/// Who starts first: whoever can first, then by rank, then by age.
+type Order = (Instant, Rank, u64);
+
+// ===== impl RoundTrips =====
+
+impl RoundTrips {
+    /// What an attempt is assumed to take before any was answered.
+    const FIRST_GUESS: Duration = Duration::from_secs(1);
+
+    /// An attempt was answered; true if it took longer than was assumed.
+    pub(super) fn saw(&mut self, took: Duration) -> bool {
+        let known = self.0.map_or(took, |known| known - known / 64);
+        let longer = took > self.longest();
+        self.0 = Some(took.max(known));
+        longer
+    }
+
+    pub(super) fn longest(self) -> Duration {
+        self.0.unwrap_or(Self::FIRST_GUESS)
+    }
+}
+
+// ===== impl Track =====
+
+impl<'a> Track<'a> {
+    fn new(held: &'a Held, cap: usize, landed: Instant, now: Instant) -> Self {
+        let mut track = Self { held, landed, cap, used: held.used(), passed: 0, again: VecDeque::new(), ready_at: now };
+        track.settle();
+        track
+    }
+
+    /// Waits until there is room.
+    fn settle(&mut self) {
+        while self.used >= self.cap {
+            let known = self.held.release(self.passed, self.landed);
+            let again = self.again.front().copied();
+            let free = match (known, again) {
+                (Some(known), Some(again)) if again < known => self.again.pop_front(),
+                (None, _) => self.again.pop_front(),
+                (known, _) => {
+                    self.passed += 1;
+                    known
+                }
+            };
+            let Some(free) = free else { return };
+            self.used -= 1;
+            self.ready_at = self.ready_at.max(free);
+        }
+    }
+
+    fn take(&mut self, free_again: Instant) {
+        self.used += 1;
+        self.again.push_back(free_again);
+        self.settle();
+    }
+
+    /// The start of the call after `ahead` others, each of which holds its slot for `round`: all slots come round as on a
+    /// wheel.
+    fn start_of(&self, ahead: usize, round: Duration) -> Instant {
+        let turns = u32::try_from(ahead / self.cap).unwrap_or(u32::MAX);
+        let place = ahead % self.cap;
+        let free = self.cap - self.used.min(self.cap);
+        let first = match place.checked_sub(free) {
+            None => self.ready_at,
+            Some(n) => self.release(n).unwrap_or(self.ready_at),
+        };
+        first.max(self.ready_at) + round.saturating_mul(turns)
+    }
+
+    /// When the slot that becomes free as the `n`-th from here on does.
+    fn release(&self, n: usize) -> Option<Instant> {
+        let (mut known, mut again) = (self.passed, 0);
+        for _ in 0..n {
+            match (self.held.release(known, self.landed), self.again.get(again)) {
+                (Some(one), Some(other)) if *other < one => again += 1,
+                (None, _) => again += 1,
+                _ => known += 1,
+            }
+        }
+        let known = self.held.release(known, self.landed);
+        known.into_iter().chain(self.again.get(again).copied()).min()
+    }
+}
+
+// ===== impl Gate =====
+
+impl<'a> Gate<'a> {
+    fn new(scope: &'a Scope, ledger: &Ledger, now: Instant) -> Self {
+        let round = scope.hold + ledger.round_trips.longest();
+        let track = |held, low| Track::new(held, scope.cap(low, &ledger.rules), now + round, now);
+        let mut gate = Self {
+            all: track(&scope.all, false),
+            low: track(&scope.low, true),
+            paused_until: scope.paused_until.unwrap_or(now),
+            shape: scope.shape,
+            spread: scope.spread,
+            round,
+            ready: [now; 2],
+        };
+        gate.settle(now);
+        gate
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let shaped = self.shape.as_ref().map_or(now, |shape| shape.ready_at(now));
+        let spread = self.spread.as_ref().map_or(now, |(shape, until)| shape.ready_at(now).min(*until));
+        let ready = self.all.ready_at.max(self.paused_until).max(shaped).max(spread);
+        self.ready = [ready, ready.max(self.low.ready_at)];
+    }
+
+    fn ready_at(&self, low: bool) -> Instant {
+        self.ready[usize::from(low)]
+    }
+
+    fn take(&mut self, low: bool, at: Instant) {
+        self.all.take(at + self.round);
+        if low {
+            self.low.take(at + self.round);
+        }
+        if let Some(shape) = &mut self.shape {
+            shape.pass(at);
+        }
+        if let Some((shape, _)) = &mut self.spread {
+            shape.pass(at);
+        }
+        self.settle(at);
+    }
+
+    /// The start of the call after `ahead` others.
+    fn start_of(&self, low: bool, ahead: usize, now: Instant) -> Instant {
+        let mut start = self.all.start_of(ahead, self.round).max(self.paused_until);
+        if low {
+            start = start.max(self.low.start_of(ahead, self.round));
+        }
+        self.shape.iter().fold(start, |start, shape| start.max(shape.start_of(ahead, now)))
+    }
+}
+
+// ===== impl Play =====
+
+impl<'a> Play<'a> {
+    fn new(ledger: &'a Ledger, newcomer: Option<Class>, now: Instant) -> Self {
+        let mut gates: Vec<_> = ledger.scopes.iter().map(|_| None).collect();
+        let queues = &ledger.queues;
+        let lane = |(class, queue): (ClassId, &Class)| Lane { class, next: queue.first(), left: queue.waiting };
+        let lanes: Vec<_> = queues.busy().map(lane).collect();
+        let sets = queues.busy().map(|(_, class)| class.set).chain(newcomer.map(|class| class.set));
+        for id in sets.flat_map(ScopeSet::iter) {
+            let gate = &mut gates[id.index()];
+            if gate.is_none() {
+                *gate = Some(Gate::new(&ledger.scopes[id.index()], ledger, now));
+            }
+        }
+        Self { ledger, gates, lanes, newcomer, now, at: now }
+    }
+
+    /// When every scope has room for a call, and the last of them.
+    fn ready_at(&self, need: Need) -> Option<(Instant, ScopeId)> {
+        let of = |id: ScopeId| Some((self.gates[id.index()].as_ref()?.ready_at(need.low), id));
+        need.set.iter().filter_map(of).max_by_key(|(ready, _)| *ready)
+    }
+
+    /// The next call to start, as [`Ledger::serve`] would choose it.
+    fn next(&mut self) -> Option<Start> {
+        let patience = self.ledger.rules.patience;
+        let mut best: Option<(Order, Option<usize>, ScopeId)> = None;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let Some(head) = self.ledger.queues.at(lane.next).filter(|_| lane.left > 0) else { continue };
+            let class = self.ledger.queues.class(lane.class);
+            let Some((ready, scope)) = self.ready_at(class.need()) else { continue };
+            let at = ready.max(self.at);
+            let order = (at, class.rank(head.since, patience, at), head.number);
+            if best.as_ref().is_none_or(|(known, ..)| order < *known) {
+                best = Some((order, Some(index), scope));
+            }
+        }
+        if let Some(class) = &self.newcomer
+            && let Some((ready, scope)) = self.ready_at(class.need())
+        {
+            let at = ready.max(self.at);
+            let order = (at, class.rank(self.now, patience, at), u64::MAX);
+            if best.as_ref().is_none_or(|(known, ..)| order < *known) {
+                best = Some((order, None, scope));
+            }
+        }
+        let ((at, ..), lane, scope) = best?;
+        self.at = at;
+        let Some(lane) = lane else {
+            self.newcomer = None;
+            return Some(Start { waiter: None, at, scope, late: None });
+        };
+        let lane = &mut self.lanes[lane];
+        let (index, class) = (lane.next, self.ledger.queues.class(lane.class));
+        lane.next = self.ledger.queues.behind(index);
+        lane.left -= 1;
+        let head = self.ledger.queues.at(index)?;
+        let late = head.latest.filter(|latest| latest.at < at);
+        if late.is_none() {
+            let Need { set, low } = class.need();
+            for id in set.iter() {
+                if let Some(gate) = &mut self.gates[id.index()] {
+                    gate.take(low, at);
+                }
+            }
+        }
+        let waiter = Some(WaiterId { index, number: head.number });
+        Some(Start { waiter, at, scope, late })
+    }
+
+    /// The newcomer's start if every scope goes on as it is.
+    fn extrapolate(&self, newcomer: &Class) -> Option<(Instant, ScopeId)> {
+        let Need { set, low } = newcomer.need();
+        let rank = newcomer.rank(self.now, self.ledger.rules.patience, self.now);
+        let start = |id: ScopeId| {
+            let before = |lane: &&Lane| {
+                let class = self.ledger.queues.class(lane.class);
+                class.set.contains(id) && class.rank(self.now, Duration::MAX, self.now) <= rank
+            };
+            let ahead = self.lanes.iter().filter(before).map(|lane| lane.left).sum();
+            Some((self.gates[id.index()].as_ref()?.start_of(low, ahead, self.at), id))
+        };
+        set.iter().filter_map(start).max_by_key(|(start, _)| *start)
+    }
+}
+
+// ===== impl Ledger =====
+
+impl Ledger {
+    /// When a newcomer to a queue will start, and the scope that makes it wait.
+    pub(super) fn foretell(&self, class: Class, now: Instant) -> Option<(Instant, ScopeId)> {
+        let mut play = Play::new(self, Some(class), now);
+        // One scope alone is a wheel from the first turn. Several are too, for as long as nobody waits for a second turn.
+        let scopes = || class.set.iter().map(|id| &self.scopes[id.index()]);
+        let alone =
+            scopes().all(|scope| scope.waiting == class.waiting && scope.shape.is_none() && scope.spread.is_none());
+        let need = class.need();
+        let constraints = class.set.iter().count() * if need.low { 2 } else { 1 };
+        let first_turn = scopes().all(|scope| class.waiting < scope.cap(need.low, &self.rules));
+        if !(alone && (constraints == 1 || first_turn)) {
+            for _ in 0..MOST_STARTS {
+                let start = play.next()?;
+                if start.waiter.is_none() {
+                    return Some((start.at, start.scope));
+                }
+            }
+        }
+        play.extrapolate(&class)
+    }
+
+    /// An instant at which a newcomer has started for certain, if nobody comes who goes before it.
+    ///
+    /// Once all slots that are held now are free, it waits only while one of its scopes is full. Each of those who wait
+    /// for a scope holds one of its slots for a round, so it can be full for no longer than that, divided by its slots;
+    /// and its shape can be closed for no longer than their intervals.
+    pub(super) fn surely_started(&self, need: Need, now: Instant) -> Instant {
+        let mut free = now;
+        let mut full = Duration::ZERO;
+        for id in need.set.iter() {
+            let scope = &self.scopes[id.index()];
+            let round = scope.hold + self.round_trips.longest();
+            if scope.all.in_flight > 0 {
+                free = free.max(now + round);
+            }
+            free = free.max(scope.all.cooling.back().copied().unwrap_or(now));
+            free = free.max(scope.paused_until.unwrap_or(now));
+            free = free.max(scope.spread.as_ref().map_or(now, |(_, until)| *until));
+            free = free.max(scope.shape.as_ref().map_or(now, |shape| shape.start_of(0, now)));
+            full += scope.shape.as_ref().map_or(Duration::ZERO, |shape| shape.span_of(scope.waiting));
+            let share = |cap: usize| round.mul_f64(scope.waiting as f64 / cap as f64);
+            full += share(scope.cap(false, &self.rules));
+            if need.low {
+                full += share(scope.cap(true, &self.rules));
+            }
+        }
+        free + full
+    }
+
+    /// When the next of those who wait for a scope starts: then there is room in its queue.
+    pub(super) fn next_start(&self, scope: ScopeId, now: Instant) -> Instant {
+        let play = Play::new(self, None, now);
+        let queues = self.queues.busy().filter(|(_, class)| class.set.contains(scope));
+        let starts = queues.filter_map(|(_, class)| play.ready_at(class.need()));
+        starts.map(|(start, _)| start).min().unwrap_or(now)
+    }
+
+    /// Everybody who would be served only when it is of no more use.
+    pub(super) fn doomed(&self, now: Instant) -> Vec<(WaiterId, Refusal)> {
+        let mut play = Play::new(self, None, now);
+        let mut doomed = Vec::new();
+        while let Some(start) = play.next() {
+            if let (Some(waiter), Some(latest)) = (start.waiter, start.late) {
+                doomed.push((waiter, Refusal { scope: start.scope, retry_at: start.at, why: latest.why() }));
+            }
+        }
+        doomed
+    }
+}

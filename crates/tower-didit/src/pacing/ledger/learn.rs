@@ -1,0 +1,220 @@
+//! What the server's answers teach: a limit that has changed, and somebody else who uses the same credential.
+//!
+//! # The learned limit
+//!
+//! Somebody else's requests are invisible here, until one of ours is refused. Then our slots are known to be too many by
+//! at least one, and the limit that is kept to, the *effective* one, becomes 98 % of the slots that we held. Each answer
+//! raises it again by 0.02 of a slot: at a limit of 300, five a minute, so that whoever keeps using 60 of it costs some
+//! six refusals a minute and no more. With every window that passes without a refusal the raise doubles, so that it is
+//! all back within minutes once the other is gone. It is never above the limit proper, and one refusal never takes more
+//! than half of it, because the other's burst that just happened is no measure of what is left in the long run. Refusals
+//! of requests that were on their way already say nothing new.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use didit_api::{ScopeId, ScopeSet};
+use tokio::time::Instant;
+
+use super::{Ledger, Wakers};
+
+/// How many slots a scope has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    configured: NonZeroU32,
+    /// What the server said since.
+    adopted: NonZeroU32,
+    /// What can be had beside others.
+    learned: f64,
+    lowered_at: Option<Instant>,
+}
+
+/// What a refusal changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::pacing) struct Lesson {
+    /// The scope that is paused.
+    pub(in crate::pacing) scope: ScopeId,
+    /// For how long.
+    pub(in crate::pacing) wait: Duration,
+    /// How many slots it has now.
+    pub(in crate::pacing) effective: usize,
+    /// The limit that the server named and that was taken over.
+    pub(in crate::pacing) adopted: Option<u32>,
+}
+
+// ===== impl Limit =====
+
+impl Limit {
+    /// What is left of the slots held when one too many was refused.
+    const DECREASE: f64 = 0.98;
+
+    /// What one answer adds.
+    const INCREASE: f64 = 0.02;
+
+    /// The most that one refusal takes.
+    const MOST: f64 = 0.5;
+
+    /// Windows after which a limit that nothing was sent under is forgotten: the other may be long gone.
+    const FORGOTTEN_AFTER: u32 = 10;
+
+    /// How far above the configured limit the server's word is taken for, where it is taken at all.
+    const HIGHEST: u32 = 10;
+
+    pub(super) fn new(configured: NonZeroU32) -> Self {
+        Self { configured, adopted: configured, learned: f64::from(configured.get()), lowered_at: None }
+    }
+
+    pub(super) fn adopted(&self) -> NonZeroU32 {
+        self.adopted
+    }
+
+    /// The limit that is kept to.
+    pub(super) fn effective(&self) -> usize {
+        // At least one, whatever was learned: who sends nothing learns nothing more.
+        if self.lowered_at.is_none() { self.adopted.get() as usize } else { self.learned.max(1.0) as usize }
+    }
+
+    /// What is above `effective`, for a snapshot.
+    pub(super) fn learned(&self) -> Option<f64> {
+        self.lowered_at.map(|_| self.learned)
+    }
+
+    /// Goes back to what another process had learned.
+    pub(super) fn restore(&mut self, adopted: u32, learned: Option<f64>, now: Instant, raise: bool) {
+        self.adopt(adopted, raise);
+        if let Some(learned) = learned.filter(|learned| learned.is_finite()) {
+            self.learned = learned.clamp(1.0, f64::from(self.adopted.get()));
+            self.lowered_at = Some(now);
+        }
+    }
+
+    /// Takes over a limit that the server named; true if that changed anything.
+    pub(super) fn adopt(&mut self, limit: u32, raise: bool) -> bool {
+        let highest = if raise { self.configured.get().saturating_mul(Self::HIGHEST) } else { self.configured.get() };
+        let Some(limit) = NonZeroU32::new(limit.min(highest)) else { return false };
+        let changed = limit != self.adopted;
+        self.adopted = limit;
+        self.learned = self.learned.min(f64::from(limit.get()));
+        changed
+    }
+
+    /// A request that was sent at `sent` was refused while `used` slots were held.
+    fn lower(&mut self, used: usize, sent: Instant, now: Instant) {
+        if self.lowered_at.is_some_and(|at| sent <= at) {
+            return;
+        }
+        let current = self.effective() as f64;
+        let left = (used as f64).min(current) * Self::DECREASE;
+        let left = left.max(current * Self::MOST);
+        self.learned = left.max(1.0);
+        self.lowered_at = Some(now);
+    }
+
+    /// A request was answered.
+    fn raise(&mut self, hold: Duration, now: Instant) {
+        /// A slot and more for each answer: beyond that nothing is gained.
+        const MOST_DOUBLINGS: f64 = 8.0;
+
+        let Some(at) = self.lowered_at else { return };
+        let quiet = now.saturating_duration_since(at).as_secs_f64() / hold.as_secs_f64().max(1e-3);
+        self.learned += Self::INCREASE * quiet.floor().min(MOST_DOUBLINGS).exp2();
+        if self.learned >= f64::from(self.adopted.get()) {
+            self.learned = f64::from(self.adopted.get());
+            self.lowered_at = None;
+        }
+    }
+
+    /// When the learned limit is no longer remembered on its account.
+    pub(super) fn forgotten_at(&self, hold: Duration, now: Instant) -> Instant {
+        self.lowered_at.map_or(now, |at| (at + hold * Self::FORGOTTEN_AFTER).max(now))
+    }
+}
+
+// ===== impl Ledger =====
+
+impl Ledger {
+    /// A request was refused for its rate: lets nothing through the scope behind it for as long as the server asks, and
+    /// takes less from then on.
+    ///
+    /// The scope is the one whose limit the server named, otherwise the narrowest. A window that is full now is empty
+    /// when it has passed, so a pause never takes longer than that, whatever is asked.
+    pub(in crate::pacing) fn refused(
+        &mut self,
+        set: ScopeSet,
+        limit: Option<u32>,
+        wait: Duration,
+        sent: Instant,
+        now: Instant,
+    ) -> Option<Lesson> {
+        let (id, adopted) = self.attribute(set, limit)?;
+        let scope = &mut self.scopes[id.index()];
+        scope.expire(now);
+        scope.limit.lower(scope.all.used(), sent, now);
+        let wait = wait.min(scope.hold);
+        scope.pause(now + wait);
+        let effective = scope.limit.effective();
+        self.doubt(now);
+        Some(Lesson { scope: id, wait, effective, adopted })
+    }
+
+    /// A request was answered: whatever was learned is relaxed a little.
+    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, now: Instant, wake: &mut Wakers) {
+        let mut raised = false;
+        for id in set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            let before = scope.limit.effective();
+            scope.limit.raise(scope.hold, now);
+            raised |= scope.limit.effective() > before;
+        }
+        if raised {
+            self.serve(now, wake);
+        }
+    }
+
+    /// A response said how many requests are `left` of a limit. What the server has counted beyond what is known here was
+    /// sent by somebody else, and takes slots until the window is over.
+    ///
+    /// That the server has counted *less* is no news: attempts in flight may not have arrived, and ε is ours alone.
+    pub(in crate::pacing) fn resynchronise(
+        &mut self,
+        set: ScopeSet,
+        limit: Option<u32>,
+        left: u32,
+        reset: Option<Duration>,
+        now: Instant,
+    ) -> Option<(ScopeId, usize)> {
+        let (id, _) = self.attribute(set, limit).filter(|_| limit.is_some() || set.iter().count() == 1)?;
+        let scope = &mut self.scopes[id.index()];
+        // A limit that is said and was not adopted is that of another scope than ours.
+        let stated = limit.map_or(scope.limit.adopted().get(), |limit| limit.min(scope.limit.adopted().get()));
+        let counted = stated.saturating_sub(left) as usize;
+        scope.expire(now);
+        let foreign = counted.saturating_sub(scope.all.used());
+        let free = now + reset.unwrap_or(scope.hold).min(scope.hold);
+        (0..foreign).for_each(|_| scope.all.cool(free));
+        if foreign > 0 {
+            self.doubt(now);
+        }
+        Some((id, foreign))
+    }
+
+    /// Which scope the server speaks of, and the limit that is taken over from it.
+    fn attribute(&mut self, set: ScopeSet, limit: Option<u32>) -> Option<(ScopeId, Option<u32>)> {
+        let Self { scopes, rules, .. } = self;
+        let adopted = |id: ScopeId| scopes[id.index()].limit.adopted().get();
+        let fullness = |id: ScopeId| scopes[id.index()].all.used() as f64 / f64::from(adopted(id));
+        if let Some(limit) = limit {
+            // Of several with one limit, the fullest it must have been.
+            let named = set.iter().filter(|id| adopted(*id) == limit);
+            if let Some(id) = named.max_by(|one, other| fullness(*one).total_cmp(&fullness(*other))) {
+                return Some((id, None));
+            }
+            let mut ids = set.iter();
+            if let (Some(only), None) = (ids.next(), ids.next()) {
+                // Which scope it is cannot be doubted, so its limit was changed.
+                let changed = scopes[only.index()].limit.adopt(limit, rules.raise_limits);
+                return Some((only, changed.then(|| scopes[only.index()].limit.adopted().get())));
+            }
+        }
+        set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, None))
+    }
+}

@@ -1,0 +1,522 @@
+//! The ledger: which slots of which scopes are taken, until when, and who waits for one.
+//!
+//! Pure and synchronous: every method is told the time.
+//!
+//! # Why a slot outlives its request
+//!
+//! The server refuses a request that arrives at `t` if it counted `L` arrivals in `(t − W, t]`. The client sees neither
+//! the arrival nor the server's clock; it sees when it sent (`s`) and when the response came (`r`), and the arrival `a`
+//! lies in between: `s ≤ a ≤ r`. A slot is taken at `s` and becomes free at `r + W + ε`. So for every arrival in a server
+//! window, `a ∈ (t − W, t]`: it was sent before `t` ended (`s ≤ a ≤ t`), and its slot is free only after
+//! `r + W + ε > a + W > t − W + W = t`. Its slot is held at `t`. At most `L` slots are ever held, so no server window ever
+//! holds more than `L` arrivals, however the network delays or reorders. The price is a goodput of `L·W / (W + RTT + ε)`.
+//!
+//! Two things could break `a ≤ r`. An attempt that was given up may still be on its way: its slot is held `D` longer, the
+//! bound on how long bytes linger in transit. And the server's clock may be coarse: one that keeps whole seconds holds an
+//! entry up to a second longer than `W`, which is what `ε` is for.
+//!
+//! # What else happens here, and why the proof stands
+//!
+//! The proof asks for two things alone: that nothing is sent without a slot, and that no slot is free before its time.
+//!
+//! - **A slot is taken when a call's turn comes**, whether or not its task is there to send it: `s` is later then, and the
+//!   slot is held longer than it need be. A task that does not come for [`LEASE`] loses the slot, which is free at once
+//!   because nothing was sent, and stands at the head of its queue again as soon as it comes.
+//! - **Priorities, reserved shares and shapes** only choose among calls, or let none through; they free no slot.
+//! - **A limit that was lowered** lets fewer through, and slots in excess of it stay held. One that was raised again is the
+//!   limit of the proof from then on; whatever the server allows less is a refusal, and lowers it.
+//! - **Slots that a server's count added** are taken from the calls and given to nobody. So are those that a cold start or
+//!   a snapshot assumes.
+//! - **In a snapshot**, what was in flight counts as given up at that instant: it is held for `D + W + ε` from there.
+//! - **Time** is the monotonic clock's. The wall clock is read for snapshots alone: if it was set back in between, nothing
+//!   has passed, and no slot is free early.
+//!
+//! What the proof does not cover: calls that somebody else makes under the same credential, a snapshot that is restored
+//! twice, and [overdrafts](Ledger::overdraw), which shadow mode takes on purpose.
+
+mod forecast;
+mod learn;
+mod queue;
+mod scope;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, num::NonZeroU32, task::Waker, time::Duration};
+
+use didit_api::{Limits, ScopeId, ScopeSet};
+use tokio::time::Instant;
+
+pub(super) use self::queue::WaiterId;
+pub use self::snapshot::ScopeRecord;
+use self::{
+    forecast::RoundTrips,
+    queue::{Class, Latest, Queues, Rank, State},
+    scope::Scope,
+};
+use crate::call::Priority;
+
+/// What a ledger goes by; the builder of the layer documents each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) epsilon: Duration,
+    pub(crate) transit: Duration,
+    pub(crate) burst: Option<NonZeroU32>,
+    pub(crate) reserved_share: f64,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_wait: Option<Duration>,
+    /// How long a call of low priority waits before it goes by its age.
+    pub(crate) patience: Duration,
+    pub(crate) raise_limits: bool,
+}
+
+/// How the slots of an attempt become free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// It was never sent: at once.
+    Unsent,
+    /// Its response is here: `W + ε` from now.
+    Answered,
+    /// It may still arrive: `D + W + ε` from now.
+    Lost,
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) set: ScopeSet,
+    /// Whether it keeps out of the reserved share.
+    pub(super) low: bool,
+}
+
+/// A call that asks for slots.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    pub(super) set: ScopeSet,
+    pub(super) priority: Priority,
+    /// Whether it was sent before.
+    pub(super) repeated: bool,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// What came of asking for slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// They are taken.
+    Granted,
+    /// The call stands in a queue.
+    Queued(WaiterId),
+    /// It holds nothing.
+    Refused(Refusal),
+}
+
+/// A call that is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) scope: ScopeId,
+    /// When it would have been served, or when there is room in the queue.
+    pub(super) retry_at: Instant,
+    pub(super) why: Why,
+}
+
+/// Why a call is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// Its turn would come after its deadline.
+    Deadline,
+    /// Its turn would come after the longest wait that the layer allows.
+    MaxWait,
+    /// As many calls wait for the scope as the layer allows.
+    QueueFull,
+    /// As many credentials are in use as the layer allows, and this is a new one.
+    TooManyKeys,
+}
+
+/// What a waiter learns when it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has its slots.
+    Granted,
+    /// It is woken when its turn has come.
+    Waiting,
+    /// It would be served too late, as is known now.
+    Refused(Refusal),
+}
+
+/// How long slots are kept for a call whose turn has come and whose task does not come for them: nobody polls it (a
+/// stream that is not being read, a branch of a `select!`), and it must not hold up everybody behind it.
+pub(super) const LEASE: Duration = Duration::from_secs(1);
+
+/// How long at the least, for each one who waits, between two looks at who would be served too late: a hundredth of the
+/// time or less goes into them.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(10);
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    scopes: Vec<Scope>,
+    queues: Queues,
+    // Turns that came, and when they lapse if nobody takes them.
+    uncollected: VecDeque<(Instant, WaiterId)>,
+    round_trips: RoundTrips,
+    // When to look who would be served too late.
+    doubt: Option<Instant>,
+    last_look: Instant,
+    rules: Rules,
+}
+
+// ===== impl Rules =====
+
+impl Rules {
+    /// How many slots of a limit calls of low priority may hold.
+    fn share_of_low(&self, limit: usize) -> usize {
+        ((limit as f64 * (1.0 - self.reserved_share)) as usize).max(1)
+    }
+}
+
+// ===== impl Asking =====
+
+impl Asking {
+    pub(super) fn need(&self) -> Need {
+        Need { set: self.set, low: self.priority == Priority::Low }
+    }
+}
+
+// ===== impl Ledger =====
+
+impl Ledger {
+    pub(super) fn new(limits: &Limits, rules: Rules, now: Instant) -> Self {
+        let scopes = limits.scopes().iter().map(|scope| Scope::new(scope, &rules, now));
+        Self {
+            scopes: scopes.collect(),
+            queues: Queues::default(),
+            uncollected: VecDeque::new(),
+            round_trips: RoundTrips::default(),
+            doubt: None,
+            last_look: now,
+            rules,
+        }
+    }
+
+    /// Takes a slot of every scope in the set, all or none, or joins the queue for them.
+    ///
+    /// Whoever is granted must [`release`](Self::release) them; whoever is queued must [`look`](Self::look) until told,
+    /// or [`give_up`](Self::give_up). Somebody must [`tick`](Self::tick) when [`next_event`](Self::next_event) says.
+    pub(super) fn ask(&mut self, asking: &Asking, now: Instant, wake: &mut Wakers) -> Asked {
+        let need = asking.need();
+        // Whoever can be served is, before anybody else is looked at; who waits after that lacks something, and who
+        // lacks nothing overtakes nobody.
+        self.serve(now, wake);
+        if self.has_room(need, now) {
+            self.take(need, now);
+            if asking.set.iter().any(|id| self.scopes[id.index()].waiting > 0) {
+                self.doubt(now);
+            }
+            return Asked::Granted;
+        }
+        let crowded = |id: &ScopeId| self.scopes[id.index()].waiting >= self.rules.max_waiting;
+        if let Some(scope) = asking.set.iter().find(crowded) {
+            return Asked::Refused(Refusal { scope, retry_at: self.next_start(scope, now), why: Why::QueueFull });
+        }
+        let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
+        let latest = self.latest(asking.deadline, now);
+        if let Some(latest) = latest
+            && self.surely_started(need, now) > latest.at
+            && let Some((retry_at, scope)) = self.foretell(*self.queues.class(class), now)
+            && retry_at > latest.at
+        {
+            return Asked::Refused(Refusal { scope, retry_at, why: latest.why() });
+        }
+        let waiter = self.queues.join(class, latest, now);
+        self.count_waiting(asking.set, 1);
+        if self.queues.overtakes(class) {
+            self.doubt(now);
+        }
+        Asked::Queued(waiter)
+    }
+
+    /// Takes slots although there may be none; says how long the call should have waited.
+    pub(super) fn overdraw(&mut self, asking: &Asking, now: Instant) -> Duration {
+        let need = asking.need();
+        let wait = match self.has_room(need, now) {
+            true => Duration::ZERO,
+            false => {
+                let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
+                let start = self.foretell(*self.queues.class(class), now);
+                start.map_or(Duration::ZERO, |(start, _)| start.saturating_duration_since(now))
+            }
+        };
+        self.take(need, now);
+        wait
+    }
+
+    /// Looks whether a waiter's turn has come.
+    pub(super) fn look(&mut self, waiter: WaiterId, waker: &Waker, now: Instant, wake: &mut Wakers) -> Turn {
+        self.lapse(now);
+        if self.queues.get(waiter).is_some_and(|waiter| waiter.state == State::Absent) {
+            self.queues.join_again(waiter);
+            self.count_waiting(self.set_of(waiter), 1);
+        }
+        self.serve(now, wake);
+        let Some(entry) = self.queues.get_mut(waiter) else { return Turn::Granted };
+        match entry.state {
+            State::Queued | State::Absent => {
+                if !entry.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    wake.retire(entry.waker.replace(waker.clone()));
+                }
+                Turn::Waiting
+            }
+            State::Granted => {
+                wake.retire(entry.waker.take());
+                self.queues.forget(waiter);
+                Turn::Granted
+            }
+            State::Refused(refusal) => {
+                wake.retire(entry.waker.take());
+                self.queues.forget(waiter);
+                Turn::Refused(refusal)
+            }
+        }
+    }
+
+    /// Leaves a queue, or gives back what it led to.
+    pub(super) fn give_up(&mut self, waiter: WaiterId, now: Instant, wake: &mut Wakers) {
+        let Some(entry) = self.queues.get_mut(waiter) else { return };
+        let (state, class) = (entry.state, entry.class);
+        wake.retire(entry.waker.take());
+        let need = self.queues.class(class).need();
+        if state == State::Queued {
+            self.queues.leave(waiter.index, State::Absent);
+            self.count_waiting(need.set, -1);
+        }
+        self.queues.forget(waiter);
+        if state == State::Granted {
+            self.release(need, Release::Unsent, None, now, wake);
+        }
+    }
+
+    /// Gives the slots of an attempt back, which was sent at `sent`.
+    pub(super) fn release(&mut self, need: Need, how: Release, sent: Option<Instant>, now: Instant, wake: &mut Wakers) {
+        let lingering = if how == Release::Lost { self.rules.transit } else { Duration::ZERO };
+        for id in need.set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            let free = (how != Release::Unsent).then(|| now + lingering + scope.hold);
+            scope.land(need.low, free);
+        }
+        match how {
+            Release::Unsent => self.serve(now, wake),
+            Release::Lost => self.doubt(now),
+            Release::Answered => {
+                if sent.is_some_and(|sent| self.round_trips.saw(now.saturating_duration_since(sent))) {
+                    self.doubt(now);
+                }
+            }
+        }
+    }
+
+    /// Does what is due: serves whoever can be, and tells whoever cannot be in time.
+    pub(super) fn tick(&mut self, now: Instant, wake: &mut Wakers) {
+        self.lapse(now);
+        self.serve(now, wake);
+        if self.doubt.is_some_and(|at| at <= now) {
+            (self.doubt, self.last_look) = (None, now);
+            for (waiter, refusal) in self.doomed(now) {
+                self.refuse(waiter, refusal, wake);
+            }
+        }
+    }
+
+    /// When to tick again; `None` if nothing will happen by itself.
+    pub(super) fn next_event(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((_, waiter)) = self.uncollected.front() {
+            if self.queues.get(*waiter).is_some_and(|waiter| waiter.state == State::Granted) {
+                break;
+            }
+            self.uncollected.pop_front();
+        }
+        let lapse = self.uncollected.front().map(|(lapse, _)| *lapse);
+        let starts = self.queues.busy().filter_map(|(_, class)| self.room_at(class.need(), now));
+        starts.chain(lapse).chain(self.doubt).min()
+    }
+
+    /// Whether anybody waits, or has a turn that he has not come for.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.queues.is_empty()
+    }
+
+    /// Wakes everybody, who will look and find that nobody ticks.
+    pub(super) fn wake_all(&self, wake: &mut Wakers) {
+        self.queues.wakers().for_each(|waker| wake.wake(Some(waker.clone())));
+    }
+
+    /// When this ledger is as good as a new one; `None` if that cannot be known yet.
+    pub(super) fn idle_at(&self, now: Instant) -> Option<Instant> {
+        if self.is_waited_for() {
+            return None;
+        }
+        self.scopes.iter().try_fold(now, |latest, scope| Some(latest.max(scope.idle_at(now)?)))
+    }
+
+    /// What an operator sees of a scope.
+    pub(super) fn gauges(&mut self, id: ScopeId, now: Instant) -> Gauges {
+        self.scopes[id.index()].expire(now);
+        let scope = &self.scopes[id.index()];
+        let of = |priority| {
+            let queues = self.queues.busy().filter(|(_, class)| class.set.contains(id) && class.priority == priority);
+            queues.map(|(_, class)| class.waiting).sum()
+        };
+        let mut alone = ScopeSet::EMPTY;
+        alone.insert(id);
+        let newcomer = Class::newcomer(alone, Priority::Normal);
+        let start = self.foretell(newcomer, now).map_or(now, |(start, _)| start);
+        Gauges {
+            limit: scope.limit.adopted().get(),
+            effective: scope.limit.effective(),
+            used: scope.all.used(),
+            waiting: [of(Priority::High), of(Priority::Normal), of(Priority::Low)],
+            oldest_wait: self.queues.oldest(id).map(|since| now.saturating_duration_since(since)),
+            predicted_wait: start.saturating_duration_since(now),
+            paused_until: scope.paused_until,
+        }
+    }
+
+    /// Serves every call that can be, by rank and then by age.
+    fn serve(&mut self, now: Instant, wake: &mut Wakers) {
+        while self.queues.waiting > 0 {
+            let patience = self.rules.patience;
+            let mut best: Option<((Rank, u64), usize, Option<Latest>)> = None;
+            // A queue whose first lacks a slot is skipped, so that it holds up nobody who does not need that scope.
+            for index in 0..self.queues.classes.len() {
+                let class = self.queues.classes[index];
+                if class.waiting == 0 || !self.has_room(class.need(), now) {
+                    continue;
+                }
+                let Some(first) = self.queues.first_of(index) else { continue };
+                let order = (class.rank(first.since, patience, now), first.number);
+                if best.is_none_or(|(known, ..)| order < known) {
+                    best = Some((order, index, first.latest.filter(|latest| latest.at < now)));
+                }
+            }
+            let Some(((_, number), class, late)) = best else { return };
+            let class = self.queues.classes[class];
+            let (need, waiter) = (class.need(), WaiterId { index: class.first(), number });
+            if let Some(latest) = late {
+                let scope = need.set.iter().next();
+                let Some(scope) = scope else { return };
+                self.refuse(waiter, Refusal { scope, retry_at: now, why: latest.why() }, wake);
+                continue;
+            }
+            self.queues.leave(waiter.index, State::Granted);
+            self.count_waiting(need.set, -1);
+            self.take(need, now);
+            wake.wake(self.queues.get_mut(waiter).and_then(|waiter| waiter.waker.take()));
+            self.uncollected.push_back((now + LEASE, waiter));
+        }
+    }
+
+    /// Takes slots back from those who did not come for them.
+    fn lapse(&mut self, now: Instant) {
+        while let Some((_, waiter)) = self.uncollected.pop_front_if(|(lapse, _)| *lapse <= now) {
+            let Some(entry) = self.queues.get_mut(waiter).filter(|entry| entry.state == State::Granted) else {
+                continue;
+            };
+            entry.state = State::Absent;
+            let class = entry.class;
+            let Need { set, low } = self.queues.class(class).need();
+            set.iter().for_each(|id| self.scopes[id.index()].land(low, None));
+        }
+    }
+
+    fn refuse(&mut self, waiter: WaiterId, refusal: Refusal, wake: &mut Wakers) {
+        if self.queues.get(waiter).is_none_or(|waiter| waiter.state != State::Queued) {
+            return;
+        }
+        let set = self.set_of(waiter);
+        self.queues.leave(waiter.index, State::Refused(refusal));
+        self.count_waiting(set, -1);
+        wake.wake(self.queues.get_mut(waiter).and_then(|waiter| waiter.waker.take()));
+    }
+
+    /// Something may make a call start later than it was foretold: who is told so depends on where each one stands, so
+    /// that everybody has to be looked at. That is done soon, but not all the time.
+    fn doubt(&mut self, now: Instant) {
+        if self.queues.hurried > 0 {
+            let pause = BETWEEN_LOOKS.saturating_mul(u32::try_from(self.queues.waiting).unwrap_or(u32::MAX));
+            self.doubt.get_or_insert(now.max(self.last_look + pause));
+        }
+    }
+
+    fn has_room(&mut self, need: Need, now: Instant) -> bool {
+        need.set.iter().all(|id| {
+            let scope = &mut self.scopes[id.index()];
+            scope.expire(now);
+            scope.room_at(need.low, &self.rules, now) == Some(now)
+        })
+    }
+
+    /// When every scope has room, as far as that is known: `None` if it hangs on attempts in flight.
+    fn room_at(&self, need: Need, now: Instant) -> Option<Instant> {
+        need.set.iter().try_fold(now, |latest, id| {
+            let room = self.scopes[id.index()].room_at(need.low, &self.rules, now)?;
+            Some(latest.max(room))
+        })
+    }
+
+    fn take(&mut self, need: Need, now: Instant) {
+        need.set.iter().for_each(|id| self.scopes[id.index()].take(need.low, now));
+    }
+
+    fn latest(&self, deadline: Option<Instant>, now: Instant) -> Option<Latest> {
+        let bound = self.rules.max_wait.map(|wait| Latest { at: now + wait, is_deadline: false });
+        let deadline = deadline.map(|at| Latest { at, is_deadline: true });
+        deadline.into_iter().chain(bound).min_by_key(|latest| latest.at)
+    }
+
+    fn set_of(&self, waiter: WaiterId) -> ScopeSet {
+        self.queues.get(waiter).map_or(ScopeSet::EMPTY, |waiter| self.queues.class(waiter.class).set)
+    }
+
+    fn count_waiting(&mut self, set: ScopeSet, change: isize) {
+        for id in set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            scope.waiting = scope.waiting.saturating_add_signed(change);
+        }
+    }
+}
+
+/// What an operator sees of a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gauges {
+    pub(super) limit: u32,
+    pub(super) effective: usize,
+    pub(super) used: usize,
+    /// Of high, normal and low priority.
+    pub(super) waiting: [usize; 3],
+    pub(super) oldest_wait: Option<Duration>,
+    pub(super) predicted_wait: Duration,
+    pub(super) paused_until: Option<Instant>,
+}
+
+/// What is to be done with wakers once the ledger is unlocked: waking and dropping one both run code that is not ours.
+/// Allocates only if there is any.
+#[derive(Debug, Default)]
+pub(super) struct Wakers {
+    woken: Vec<Waker>,
+    retired: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(super) fn wake(&mut self, waker: Option<Waker>) {
+        self.woken.extend(waker);
+    }
+
+    fn retire(&mut self, waker: Option<Waker>) {
+        self.retired.extend(waker);
+    }
+
+    /// Wakes whom that concerns, and drops the others.
+    pub(super) fn settle(self) {
+        self.woken.into_iter().for_each(Waker::wake);
+        drop(self.retired);
+    }
+}

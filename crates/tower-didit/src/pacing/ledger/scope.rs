@@ -1,0 +1,182 @@
+//! One scope: which of its slots are taken, until when, and what else keeps a call out of it.
+
+use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
+
+use didit_api::Scope as Documented;
+use tokio::time::Instant;
+
+use super::{Rules, learn::Limit};
+use crate::pacing::shape::Shape;
+
+/// Slots that are taken: by attempts in flight, and by those of the last window.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) in_flight: usize,
+    /// When slots of answered attempts become free, in order.
+    pub(super) cooling: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) limit: Limit,
+    /// W + ε.
+    pub(super) hold: Duration,
+    pub(super) all: Held,
+    /// Those of `all` that calls of low priority hold.
+    pub(super) low: Held,
+    /// How many calls stand in queues for it.
+    pub(super) waiting: usize,
+    pub(super) paused_until: Option<Instant>,
+    pub(super) shape: Option<Shape>,
+    /// Spreads what gathered during a pause, until the instant.
+    pub(super) spread: Option<(Shape, Instant)>,
+}
+
+// ===== impl Held =====
+
+impl Held {
+    pub(super) fn used(&self) -> usize {
+        self.in_flight + self.cooling.len()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self.cooling.pop_front_if(|free| *free <= now).is_some() {}
+        // What a flood left behind, once it is over.
+        if self.cooling.is_empty() && self.cooling.capacity() > 1_024 {
+            self.cooling = VecDeque::new();
+        }
+    }
+
+    fn land(&mut self, free: Option<Instant>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(free) = free {
+            self.cool(free);
+        }
+    }
+
+    /// Notes when a slot becomes free. Nearly always the latest so far; only lost attempts come out of order.
+    pub(super) fn cool(&mut self, free: Instant) {
+        if self.cooling.back().is_none_or(|last| *last <= free) {
+            return self.cooling.push_back(free);
+        }
+        let index = self.cooling.partition_point(|known| *known <= free);
+        self.cooling.insert(index, free);
+    }
+
+    /// When fewer than `cap` slots are taken, as far as that is known: `None` if it hangs on attempts in flight.
+    fn room_at(&self, cap: usize, now: Instant) -> Option<Instant> {
+        match self.used().checked_sub(cap) {
+            None => Some(now),
+            Some(surplus) => self.cooling.get(surplus).copied(),
+        }
+    }
+
+    /// When the slot that becomes free as the `n`-th does, if all attempts in flight free theirs at `landed`.
+    pub(super) fn release(&self, n: usize, landed: Instant) -> Option<Instant> {
+        if self.in_flight == 0 {
+            return self.cooling.get(n).copied();
+        }
+        let before = self.cooling.partition_point(|free| *free <= landed);
+        match n.checked_sub(before) {
+            None => self.cooling.get(n).copied(),
+            Some(in_flight) if in_flight < self.in_flight => Some(landed),
+            Some(_) => self.cooling.get(n - self.in_flight).copied(),
+        }
+    }
+}
+
+// ===== impl Scope =====
+
+impl Scope {
+    pub(super) fn new(scope: &Documented, rules: &Rules, now: Instant) -> Self {
+        let hold = scope.window() + rules.epsilon;
+        Self {
+            limit: Limit::new(scope.limit()),
+            hold,
+            all: Held::default(),
+            low: Held::default(),
+            waiting: 0,
+            paused_until: None,
+            shape: rules.burst.map(|burst| Shape::new(scope.limit(), hold, burst, now)),
+            spread: None,
+        }
+    }
+
+    /// How many slots calls may hold, those of low priority or all.
+    pub(super) fn cap(&self, low: bool, rules: &Rules) -> usize {
+        let limit = self.limit.effective();
+        if low { rules.share_of_low(limit) } else { limit }
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.all.expire(now);
+        self.low.expire(now);
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.spread = self.spread.filter(|(_, until)| *until > now);
+    }
+
+    /// When a call may start, whatever slots there are.
+    pub(super) fn open_at(&self, now: Instant) -> Instant {
+        let shaped = self.shape.as_ref().map_or(now, |shape| shape.ready_at(now));
+        let spread = self.spread.as_ref().map_or(now, |(shape, until)| shape.ready_at(now).min(*until));
+        shaped.max(spread).max(self.paused_until.unwrap_or(now))
+    }
+
+    /// When a call may start, as far as that is known: `None` if it hangs on attempts in flight.
+    pub(super) fn room_at(&self, low: bool, rules: &Rules, now: Instant) -> Option<Instant> {
+        let limit = self.limit.effective();
+        let mut room = self.all.room_at(limit, now)?;
+        if low {
+            room = room.max(self.low.room_at(rules.share_of_low(limit), now)?);
+        }
+        Some(room.max(self.open_at(now)))
+    }
+
+    pub(super) fn take(&mut self, low: bool, now: Instant) {
+        self.all.in_flight += 1;
+        self.low.in_flight += usize::from(low);
+        self.shapes().for_each(|shape| shape.pass(now));
+    }
+
+    /// An attempt has ended; its slot is free from then on, or at once if it was not sent.
+    pub(super) fn land(&mut self, low: bool, free: Option<Instant>) {
+        self.all.land(free);
+        if low {
+            self.low.land(free);
+        }
+        if free.is_none() {
+            self.shapes().for_each(Shape::give_back);
+        }
+    }
+
+    fn shapes(&mut self) -> impl Iterator<Item = &mut Shape> {
+        self.shape.iter_mut().chain(self.spread.iter_mut().map(|(shape, _)| shape))
+    }
+
+    /// Keeps everybody out until the instant, and lets what gathers meanwhile out a tenth of the limit at a time: whoever
+    /// else uses up the quota would meet a whole window at once. The ledger's own rate is not lowered by that.
+    pub(super) fn pause(&mut self, until: Instant) {
+        const SHARE_OF_BURST: u32 = 10;
+
+        let until = self.paused_until.map_or(until, |known| known.max(until));
+        self.paused_until = Some(until);
+        if self.shape.is_none() {
+            let limit = self.limit.adopted();
+            let burst = NonZeroU32::new(limit.get() / SHARE_OF_BURST).unwrap_or(NonZeroU32::MIN);
+            self.spread = Some((Shape::new(limit, self.hold, burst, until), until + self.hold));
+        }
+    }
+
+    /// When nothing is left of what was sent: a ledger of such scopes is as good as a new one. `None` while anything is in
+    /// flight or waits.
+    pub(super) fn idle_at(&self, now: Instant) -> Option<Instant> {
+        if self.all.in_flight > 0 || self.waiting > 0 {
+            return None;
+        }
+        let cooled = self.all.cooling.back().copied().unwrap_or(now);
+        let shaped = self.shape.as_ref().map_or(now, |shape| shape.start_of(0, now));
+        let spread = self.spread.as_ref().map_or(now, |(_, until)| *until);
+        let paused = self.paused_until.unwrap_or(now);
+        Some(cooled.max(shaped).max(spread).max(paused).max(self.limit.forgotten_at(self.hold, now)))
+    }
+}

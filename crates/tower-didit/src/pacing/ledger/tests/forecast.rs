@@ -1,0 +1,205 @@
+//! What is foretold against what comes true.
+
+use super::*;
+
+/// A ledger with slots taken at random and nothing in flight, and others waiting.
+struct Scene {
+    ledger: Ledger,
+    sets: Sets,
+    random: Randomness,
+    now: Instant,
+    waiting: HashMap<u64, (WaiterId, Asking)>,
+}
+
+impl Scene {
+    fn new(seed: u64, burst: Option<u32>, waiting: usize, any: impl Fn(&Sets, &Randomness) -> Asking) -> Self {
+        let (sets, random, mut now) = (Sets::new(), Randomness::seeded(seed), Instant::now());
+        let burst = burst.and_then(NonZeroU32::new);
+        let rules = Rules { burst, ..rules(Duration::ZERO) };
+        let mut ledger = Ledger::new(&sets.limits, rules, now);
+        let mut wake = Wakers::default();
+        for _ in 0..60 {
+            now += SECOND.mul_f64(random.unit());
+            let asking = any(&sets, &random);
+            match ledger.ask(&asking, now, &mut wake) {
+                Asked::Granted => ledger.release(asking.need(), Release::Answered, Some(now), now, &mut wake),
+                Asked::Queued(waiter) => ledger.give_up(waiter, now, &mut wake),
+                Asked::Refused(_) => unreachable!("no deadline was given"),
+            }
+        }
+        if random.unit() < 0.2 {
+            ledger.refused(sets.both, Some(30), SECOND.mul_f64(20.0 * random.unit()), now, now);
+        }
+        let mut scene = Self { ledger, sets, random, now, waiting: HashMap::new() };
+        for _ in 0..waiting {
+            let asking = any(&scene.sets, &scene.random);
+            if let Asked::Queued(waiter) = scene.ledger.asked(&asking, scene.now) {
+                scene.waiting.insert(waiter.number, (waiter, asking));
+            } else {
+                scene.ledger.release(
+                    asking.need(),
+                    Release::Answered,
+                    Some(scene.now),
+                    scene.now,
+                    &mut Wakers::default(),
+                );
+            }
+        }
+        scene
+    }
+
+    /// Plays on until the waiter has started, each attempt taking up to `latency`.
+    fn start_of(&mut self, waiter: WaiterId, latency: Duration) -> Instant {
+        let mut wake = Wakers::default();
+        let mut landing = BTreeMap::new();
+        let mut now = self.now;
+        loop {
+            self.ledger.tick(now, &mut wake);
+            let mut numbers: Vec<_> = self.waiting.keys().copied().collect();
+            numbers.sort_unstable();
+            for number in numbers {
+                let (id, asking) = self.waiting[&number];
+                if self.ledger.has_turn(id) && self.ledger.looked(id, now) == Turn::Granted {
+                    if id == waiter {
+                        return now;
+                    }
+                    self.waiting.remove(&number);
+                    let ends = now + latency.mul_f64(self.random.unit());
+                    if ends == now {
+                        self.ledger.release(asking.need(), Release::Answered, Some(now), now, &mut wake);
+                    } else {
+                        landing.insert((ends, number), (asking.need(), now));
+                    }
+                }
+            }
+            let lands = landing.first_key_value().map(|((at, _), _)| *at);
+            let next = self.ledger.next_event(now).into_iter().chain(lands).min().expect("something will happen");
+            assert!(next > now, "time stands still");
+            now = next;
+            while let Some(entry) = landing.first_entry().filter(|entry| entry.key().0 <= now) {
+                let (need, sent) = entry.remove();
+                self.ledger.release(need, Release::Answered, Some(sent), now, &mut wake);
+            }
+        }
+    }
+
+    /// Lets another join, and says what was foretold and what came of it.
+    fn foretold_and_real(&mut self, asking: &Asking, latency: Duration) -> Option<(Duration, Duration, Duration)> {
+        let class = self.ledger.queues.class_of(asking.set, asking.priority, asking.repeated);
+        let (foretold, _) = self.ledger.foretell(*self.ledger.queues.class(class), self.now).unwrap();
+        let surely = self.ledger.surely_started(asking.need(), self.now);
+        let Asked::Queued(waiter) = self.ledger.asked(asking, self.now) else { return None };
+        self.waiting.insert(waiter.number, (waiter, *asking));
+        let real = self.start_of(waiter, latency);
+        Some((foretold - self.now, real - self.now, surely - self.now))
+    }
+}
+
+fn anything(sets: &Sets, random: &Randomness) -> Asking {
+    let set = [sets.wide, sets.wide, sets.both, sets.other][random.bits() as usize % 4];
+    let priority = [Priority::High, Priority::Normal, Priority::Low][random.bits() as usize % 3];
+    Asking { set, priority, repeated: random.unit() < 0.2, deadline: None }
+}
+
+#[test]
+fn the_start_is_exact_over_scopes_classes_and_priorities_when_nothing_is_in_flight() {
+    let mut waited = 0;
+    for seed in 0..400 {
+        let burst = [None, None, Some(1), Some(5)][seed as usize % 4];
+        let mut scene = Scene::new(seed, burst, seed as usize % 150, anything);
+        let asking = anything(&scene.sets, &scene.random);
+        let Some((foretold, real, surely)) = scene.foretold_and_real(&asking, Duration::ZERO) else { continue };
+        assert_eq!(foretold, real, "seed {seed}: {asking:?}");
+        assert!(real <= surely, "seed {seed}: the bound is {surely:?}, and it took {real:?}");
+        waited += 1;
+    }
+    assert!(waited > 200, "{waited}");
+}
+
+#[test]
+fn a_call_never_starts_later_than_foretold_if_the_network_is_no_slower_than_it_was() {
+    for seed in 0..300 {
+        let wide = |sets: &Sets, _: &Randomness| asking(sets.wide);
+        let mut scene = Scene::new(seed, None, seed as usize, wide);
+        let latency = Duration::from_millis(1_500);
+        scene.ledger.round_trips = RoundTrips::default();
+        // The longest round trip of late.
+        scene.ledger.round_trips.saw(latency);
+        let call = asking(scene.sets.wide);
+        let Some((foretold, real, surely)) = scene.foretold_and_real(&call, latency) else { continue };
+        // The longest fades as shorter ones are seen, and what was foretold does not follow.
+        assert!(real <= foretold, "seed {seed}: {foretold:?} was foretold, and it took {real:?}");
+        assert!(foretold <= surely, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_queue_of_any_length_is_foretold_to_the_round() {
+    let (mut ledger, sets, start) = alone();
+    (0..30).for_each(|second| ledger.answered_at_once(&asking(sets.wide), start + SECOND * second));
+    let now = start + 30 * SECOND;
+    for _ in 0..100_000 {
+        ledger.queued(&asking(sets.wide), now);
+    }
+    let deadline = Some(now + HOUR);
+    let Asked::Refused(refusal) = ledger.asked(&Asking { deadline, ..asking(sets.wide) }, now) else {
+        panic!("not refused")
+    };
+    // 3 333 rounds of thirty, and the eleventh slot of the next.
+    assert_eq!(refusal.retry_at - start, WINDOW * 3_334 + 10 * SECOND);
+    assert_eq!(refusal.why, Why::Deadline);
+    // Two scopes: the narrow one is the slow one, and nobody else waits for it.
+    let narrow = ledger.asked(&Asking { deadline: Some(now), ..asking(sets.both) }, now);
+    assert!(matches!(narrow, Asked::Refused(refusal) if refusal.retry_at > now), "{narrow:?}");
+}
+
+#[test]
+fn who_can_no_longer_be_in_time_is_told_as_soon_as_that_is_known() {
+    let (mut ledger, sets, now) = alone();
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    let deadline = Some(now + WINDOW + SECOND);
+    let waiters: Vec<_> = (0..4).map(|_| ledger.queued(&Asking { deadline, ..asking(sets.both) }, now)).collect();
+    let refused = ledger.asked(&Asking { deadline, ..asking(sets.both) }, now);
+    assert!(matches!(refused, Asked::Refused(Refusal { why: Why::Deadline, .. })), "{refused:?}");
+    // Two who go before them come; the last two are told at once.
+    let high = Asking { priority: Priority::High, ..asking(sets.both) };
+    let first = [ledger.queued(&high, now), ledger.queued(&high, now)];
+    let soon = ledger.next_event(now).unwrap();
+    assert!(soon - now < Duration::from_millis(1));
+    ledger.tick(soon, &mut Wakers::default());
+    for (waiter, stays) in waiters.iter().zip([true, true, false, false]) {
+        let turn = ledger.looked(*waiter, soon);
+        assert_eq!(turn == Turn::Waiting, stays, "{turn:?}");
+    }
+    // A pause beyond their deadline dooms the others.
+    ledger.refused(sets.both, Some(30), WINDOW, soon, soon + 10 * SECOND);
+    let told = soon + 11 * SECOND;
+    ledger.tick(told, &mut Wakers::default());
+    let turn = ledger.looked(waiters[0], told);
+    assert!(matches!(turn, Turn::Refused(Refusal { why: Why::Deadline, .. })), "{turn:?}");
+    assert_eq!(ledger.looked(first[0], told), Turn::Waiting, "who has no deadline waits on");
+}
+
+#[test]
+fn a_full_queue_says_when_there_is_room_in_it() {
+    let (mut ledger, sets, now) = alone();
+    ledger.rules.max_waiting = 2;
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    for _ in 0..2 {
+        ledger.queued(&asking(sets.both), now + SECOND);
+    }
+    let refused = ledger.asked(&asking(sets.both), now + SECOND);
+    let full = Refusal { scope: sets.scope(0), retry_at: now + WINDOW, why: Why::QueueFull };
+    assert_eq!(refused, Asked::Refused(full));
+}
+
+#[test]
+fn nobody_waits_longer_than_the_layer_allows() {
+    let (mut ledger, sets, now) = alone();
+    ledger.rules.max_wait = Some(30 * SECOND);
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    let refused = ledger.asked(&asking(sets.both), now);
+    let late = Refusal { scope: sets.scope(1), retry_at: now + WINDOW, why: Why::MaxWait };
+    assert_eq!(refused, Asked::Refused(late));
+    assert!(matches!(ledger.asked(&asking(sets.both), now + 31 * SECOND), Asked::Queued(_)));
+}

@@ -1,0 +1,606 @@
+//! The ledger against an adversary: a simulated world that delays, reorders, loses and cancels as it likes.
+
+mod forecast;
+mod neighbour;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    sync::{Arc, Mutex},
+    task::Wake,
+};
+
+use didit_api::Scope as LimitScope;
+
+use super::*;
+use crate::random::Randomness;
+
+const WINDOW: Duration = Duration::from_secs(60);
+const TRANSIT: Duration = Duration::from_secs(5);
+const HOUR: Duration = Duration::from_secs(3_600);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rules(epsilon: Duration) -> Rules {
+    Rules {
+        epsilon,
+        transit: TRANSIT,
+        burst: None,
+        reserved_share: 0.2,
+        max_waiting: 1_000_000,
+        max_wait: None,
+        patience: WINDOW,
+        raise_limits: false,
+    }
+}
+
+/// A wide scope that everything counts in, and two narrow ones for some.
+struct Sets {
+    limits: Limits,
+    wide: ScopeSet,
+    /// With a narrow one.
+    both: ScopeSet,
+    /// With the other.
+    other: ScopeSet,
+}
+
+impl Sets {
+    fn new() -> Self {
+        let limits = Limits::none()
+            .with(LimitScope::methods("wide", 30, ["POST"]).unwrap())
+            .and_then(|limits| limits.with(LimitScope::endpoints("narrow", 4, ["session-create"])?))
+            .and_then(|limits| limits.with(LimitScope::endpoints("other", 7, ["aml"])?))
+            .unwrap();
+        let routes = didit_api::Routes::didit();
+        let table = limits.table(&routes);
+        let of = |name: &str| table.of(routes.named(name), &http::Method::POST);
+        let wide = table.of(None, &http::Method::POST);
+        Self { both: of("session-create"), other: of("aml"), wide, limits }
+    }
+
+    fn scope(&self, index: usize) -> ScopeId {
+        self.limits.iter().nth(index).unwrap().0
+    }
+}
+
+fn asking(set: ScopeSet) -> Asking {
+    Asking { set, priority: Priority::Normal, repeated: false, deadline: None }
+}
+
+/// A ledger at an instant, without a world around it.
+fn alone() -> (Ledger, Sets, Instant) {
+    let (sets, now) = (Sets::new(), Instant::now());
+    (Ledger::new(&sets.limits, rules(Duration::ZERO), now), sets, now)
+}
+
+impl Ledger {
+    fn asked(&mut self, asking: &Asking, now: Instant) -> Asked {
+        self.ask(asking, now, &mut Wakers::default())
+    }
+
+    fn has_turn(&self, waiter: WaiterId) -> bool {
+        self.queues.get(waiter).is_none_or(|waiter| waiter.state == State::Granted)
+    }
+
+    fn queued(&mut self, asking: &Asking, now: Instant) -> WaiterId {
+        match self.asked(asking, now) {
+            Asked::Queued(waiter) => waiter,
+            other => panic!("not queued: {other:?}"),
+        }
+    }
+
+    fn answered_at_once(&mut self, asking: &Asking, now: Instant) {
+        assert_eq!(self.asked(asking, now), Asked::Granted);
+        self.release(asking.need(), Release::Answered, Some(now), now, &mut Wakers::default());
+    }
+
+    fn looked(&mut self, waiter: WaiterId, now: Instant) -> Turn {
+        self.look(waiter, Waker::noop(), now, &mut Wakers::default())
+    }
+}
+
+struct World {
+    ledger: Ledger,
+    sets: Sets,
+    random: Randomness,
+    start: Instant,
+    // What happens, in order; the number keeps simultaneous events apart.
+    events: BTreeMap<(Instant, u64), Event>,
+    next_event: u64,
+    // When the timekeeper looks.
+    set_for: Option<Instant>,
+    waiting: HashMap<u64, Caller>,
+    arrivals: Vec<(Instant, ScopeSet)>,
+    served: Vec<(ScopeSet, Priority, bool, u64)>,
+    longest_latency: Duration,
+    // Who was woken.
+    rung: Arc<Mutex<Vec<u64>>>,
+    // How many were refused, at the door and later.
+    refused: [usize; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Caller {
+    id: WaiterId,
+    asking: Asking,
+    // Its task is not always there when it is woken.
+    sleepy: bool,
+}
+
+/// Notes which waiter is woken.
+struct Bell {
+    number: u64,
+    rung: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.lock().unwrap().push(self.number);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Ask,
+    Tick,
+    Look(u64),
+    Release(Need, Release, Instant),
+    GiveUp(u64),
+    Refuse(ScopeSet),
+    Count(ScopeSet),
+}
+
+impl World {
+    fn new(seed: u64, epsilon: Duration, longest_latency: Duration) -> Self {
+        let (sets, start) = (Sets::new(), Instant::now());
+        Self {
+            ledger: Ledger::new(&sets.limits, rules(epsilon), start),
+            sets,
+            random: Randomness::seeded(seed),
+            start,
+            events: BTreeMap::new(),
+            next_event: 0,
+            set_for: None,
+            waiting: HashMap::new(),
+            arrivals: Vec::new(),
+            served: Vec::new(),
+            longest_latency,
+            rung: Arc::default(),
+            refused: [0; 2],
+        }
+    }
+
+    fn at(&mut self, time: Instant, event: Event) {
+        self.next_event += 1;
+        self.events.insert((time, self.next_event), event);
+    }
+
+    fn chance(&self, probability: f64) -> bool {
+        self.random.unit() < probability
+    }
+
+    fn up_to(&self, most: Duration) -> Duration {
+        most.mul_f64(self.random.unit())
+    }
+
+    fn any_set(&self) -> ScopeSet {
+        [self.sets.wide, self.sets.wide, self.sets.both, self.sets.other][self.random.bits() as usize % 4]
+    }
+
+    /// A granted call meets its fate.
+    fn send(&mut self, need: Need, now: Instant) {
+        let latency = self.up_to(self.longest_latency);
+        let arrival = now + latency.mul_f64(self.random.unit());
+        match self.random.unit() {
+            // The caller goes away, or a gateway answers first; the bytes arrive all the same, at the latest when the
+            // transit bound says.
+            fate if fate < 0.1 => {
+                let gone = now + self.up_to(latency);
+                let lingering = self.up_to(TRANSIT);
+                self.arrivals.push((gone + lingering, need.set));
+                self.at(gone, Event::Release(need, Release::Lost, now));
+            }
+            fate if fate < 0.15 => self.at(now + latency, Event::Release(need, Release::Unsent, now)),
+            _ => {
+                self.arrivals.push((arrival, need.set));
+                self.at(now + latency, Event::Release(need, Release::Answered, now));
+            }
+        }
+    }
+
+    fn step(&mut self, now: Instant, event: Event) {
+        let mut wake = Wakers::default();
+        match event {
+            Event::Ask => {
+                let priority = [Priority::High, Priority::Normal, Priority::Low][self.random.bits() as usize % 3];
+                let deadline = self.chance(0.3).then(|| now + self.up_to(4 * WINDOW));
+                let asking = Asking { set: self.any_set(), priority, repeated: self.chance(0.2), deadline };
+                match self.ledger.ask(&asking, now, &mut wake) {
+                    Asked::Granted => self.send(asking.need(), now),
+                    Asked::Queued(id) => {
+                        let sleepy = self.chance(0.05);
+                        self.waiting.insert(id.number, Caller { id, asking, sleepy });
+                        if self.chance(0.1) {
+                            let patience = self.up_to(WINDOW);
+                            self.at(now + patience, Event::GiveUp(id.number));
+                        }
+                        self.at(now, Event::Look(id.number));
+                    }
+                    Asked::Refused(refusal) => {
+                        assert!(refusal.retry_at > asking.deadline.unwrap(), "refused although it would be in time");
+                        self.refused[0] += 1;
+                    }
+                }
+            }
+            Event::Tick => {
+                self.set_for = None;
+                self.ledger.tick(now, &mut wake);
+            }
+            Event::Look(number) => {
+                let Some(caller) = self.waiting.get(&number).copied() else { return };
+                let bell = Waker::from(Arc::new(Bell { number, rung: Arc::clone(&self.rung) }));
+                match self.ledger.look(caller.id, &bell, now, &mut wake) {
+                    Turn::Granted => {
+                        self.waiting.remove(&number);
+                        let Asking { set, priority, repeated, .. } = caller.asking;
+                        if !caller.sleepy {
+                            self.served.push((set, priority, repeated, number));
+                        }
+                        self.send(caller.asking.need(), now);
+                    }
+                    Turn::Waiting => {}
+                    Turn::Refused(_) => {
+                        self.waiting.remove(&number);
+                        self.refused[1] += 1;
+                    }
+                }
+            }
+            Event::Release(need, how, sent) => {
+                self.ledger.release(need, how, Some(sent), now, &mut wake);
+                if how == Release::Answered {
+                    self.ledger.answered(need.set, now, &mut wake);
+                }
+            }
+            Event::GiveUp(number) => {
+                if let Some(caller) = self.waiting.remove(&number) {
+                    self.ledger.give_up(caller.id, now, &mut wake);
+                }
+            }
+            Event::Refuse(set) => {
+                let limit = self.chance(0.5).then(|| [30, 4, 7, 20][self.random.bits() as usize % 4]);
+                let wait = self.up_to(2 * WINDOW);
+                self.ledger.refused(set, limit, wait, now, now);
+            }
+            Event::Count(set) => {
+                let left = self.random.bits() as u32 % 30;
+                self.ledger.resynchronise(set, Some(30), left, None, now);
+            }
+        }
+        wake.settle();
+        let rung = mem::take(&mut *self.rung.lock().unwrap());
+        for number in rung {
+            let sleepy = self.waiting.get(&number).is_some_and(|caller| caller.sleepy);
+            let late = if sleepy { self.up_to(4 * LEASE) } else { Duration::ZERO };
+            self.at(now + late, Event::Look(number));
+        }
+        if self.ledger.is_waited_for()
+            && let Some(next) = self.ledger.next_event(now)
+        {
+            assert!(next > now || !matches!(event, Event::Tick), "a timekeeper would spin");
+            if self.set_for.is_none_or(|at| next < at) {
+                self.set_for = Some(next);
+                self.at(next, Event::Tick);
+            }
+        }
+    }
+
+    /// Asks at random for a while, then waits until everything has settled.
+    fn run(&mut self, length: Duration, per_minute: f64) {
+        let mut time = self.start;
+        while time < self.start + length {
+            self.at(time, Event::Ask);
+            // Bursts: every now and then thirty ask at once.
+            if self.chance(0.005) {
+                (0..30).for_each(|_| self.at(time, Event::Ask));
+            }
+            if self.chance(0.002) {
+                let set = self.any_set();
+                self.at(time, Event::Refuse(set));
+            }
+            if self.chance(0.002) {
+                let set = self.any_set();
+                self.at(time, Event::Count(set));
+            }
+            time += self.up_to(Duration::from_secs_f64(120.0 / per_minute));
+        }
+        while let Some(((now, _), event)) = self.events.pop_first() {
+            self.step(now, event);
+        }
+        assert!(self.waiting.is_empty(), "a wake-up was lost: {} wait for ever", self.waiting.len());
+    }
+
+    /// The most arrivals of a scope in any window, as a server counts that holds an entry for `window`.
+    fn peak(&self, scope: usize, window: Duration) -> usize {
+        let in_scope = |set: &ScopeSet| set.iter().any(|id| id.index() == scope);
+        let mut times: Vec<_> = self.arrivals.iter().filter(|(_, set)| in_scope(set)).map(|(time, _)| *time).collect();
+        times.sort_unstable();
+        let (mut oldest, mut peak) = (0, 0);
+        for (latest, time) in times.iter().enumerate() {
+            while time.duration_since(times[oldest]) >= window {
+                oldest += 1;
+            }
+            peak = peak.max(latest + 1 - oldest);
+        }
+        peak
+    }
+
+    fn check(&mut self, window: Duration) {
+        for (index, scope) in self.sets.limits.scopes().iter().enumerate() {
+            let (peak, limit) = (self.peak(index, window), scope.limit().get() as usize);
+            assert!(peak <= limit, "{} of {limit} in one window of {}", peak, scope.name());
+        }
+        // First come, first served, queue by queue.
+        let mut last = HashMap::new();
+        for (set, priority, repeated, number) in &self.served {
+            let before = last.insert((*set, *priority, *repeated), *number);
+            assert!(before.is_none_or(|before| before < *number), "overtaken");
+        }
+        let end = self.start + 48 * HOUR;
+        for (id, _) in self.sets.limits.iter() {
+            let gauges = self.ledger.gauges(id, end);
+            assert_eq!((gauges.used, gauges.waiting), (0, [0; 3]), "something was left behind");
+        }
+        assert_eq!(self.ledger.idle_at(end), Some(end), "something is remembered for ever");
+    }
+}
+
+#[test]
+fn no_window_ever_holds_more_than_its_limit_whatever_the_network_does() {
+    let mut refused = [0; 2];
+    for seed in 0..3 {
+        for latency in [Duration::from_millis(100), Duration::from_secs(5), Duration::from_secs(90)] {
+            let mut world = World::new(seed, Duration::ZERO, latency);
+            world.run(HOUR / 6, 50.0);
+            world.check(WINDOW);
+            refused[0] += world.refused[0];
+            refused[1] += world.refused[1];
+        }
+    }
+    assert!(refused[0] > 30 && refused[1] > 30, "{refused:?}: the test asks for nothing impossible");
+}
+
+#[test]
+fn a_server_that_keeps_whole_seconds_is_satisfied_by_an_epsilon_of_one() {
+    for seed in 100..103 {
+        let mut world = World::new(seed, SECOND, Duration::from_millis(500));
+        world.run(HOUR / 6, 50.0);
+        // Such a server may hold an entry for up to a second more than the window.
+        world.check(WINDOW + Duration::from_millis(999));
+    }
+}
+
+#[test]
+fn the_check_would_notice_a_ledger_that_forgets_too_early() {
+    let mut world = World::new(1, Duration::ZERO, Duration::from_secs(5));
+    for scope in &mut world.ledger.scopes {
+        scope.hold -= Duration::from_secs(10);
+    }
+    world.run(HOUR / 6, 50.0);
+    assert!(world.peak(0, WINDOW) > 30);
+}
+
+#[test]
+fn an_idle_ledger_takes_a_full_window_at_once() {
+    let (mut ledger, sets, now) = alone();
+    let granted = (0..40).filter(|_| ledger.asked(&asking(sets.wide), now) == Asked::Granted).count();
+    assert_eq!(granted, 30);
+}
+
+#[test]
+fn calls_of_low_priority_leave_the_reserved_share_to_the_others() {
+    let (mut ledger, sets, now) = alone();
+    let low = Asking { priority: Priority::Low, ..asking(sets.wide) };
+    let granted = (0..40).filter(|_| ledger.asked(&low, now) == Asked::Granted).count();
+    assert_eq!(granted, 24, "80 % of 30");
+    let granted = (0..40).filter(|_| ledger.asked(&asking(sets.wide), now) == Asked::Granted).count();
+    assert_eq!(granted, 6, "and the others have what is left");
+}
+
+#[test]
+fn who_goes_first_is_a_matter_of_priority_then_of_repetition_then_of_age() {
+    let (mut ledger, sets, now) = alone();
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    let kinds = [
+        (Priority::Low, false),
+        (Priority::Low, true),
+        (Priority::Normal, false),
+        (Priority::Normal, true),
+        (Priority::High, false),
+        (Priority::High, true),
+        (Priority::High, false),
+    ];
+    let waiters = kinds
+        .map(|(priority, repeated)| ledger.queued(&Asking { priority, repeated, ..asking(sets.both) }, now + SECOND));
+    let mut order = Vec::new();
+    let mut wake = Wakers::default();
+    for round in 1..9 {
+        // Four slots a window; each call takes no time.
+        let at = now + WINDOW * round;
+        ledger.tick(at, &mut wake);
+        for (index, waiter) in waiters.iter().enumerate() {
+            if !order.contains(&index) && ledger.looked(*waiter, at) == Turn::Granted {
+                order.push(index);
+                let (priority, _) = kinds[index];
+                let need = Asking { priority, ..asking(sets.both) }.need();
+                ledger.release(need, Release::Answered, Some(at), at, &mut wake);
+            }
+        }
+    }
+    // The first four, then three: within a tick they are looked at in the order they asked.
+    assert_eq!(order, [3, 4, 5, 6, 0, 1, 2]);
+}
+
+#[test]
+fn a_call_of_low_priority_that_has_waited_for_a_window_goes_by_its_age() {
+    let (mut ledger, sets, now) = alone();
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    let low = ledger.queued(&Asking { priority: Priority::Low, ..asking(sets.both) }, now);
+    let others: Vec<_> = (0..4).map(|_| ledger.queued(&asking(sets.both), now)).collect();
+    let later = now + WINDOW;
+    assert_eq!(ledger.looked(low, later), Turn::Granted, "it was the first");
+    assert_eq!(ledger.looked(others[2], later), Turn::Granted);
+    assert_eq!(ledger.looked(others[3], later), Turn::Waiting);
+}
+
+#[test]
+fn a_pause_holds_the_scope_whose_limit_the_server_named() {
+    let wait = Duration::from_secs(20);
+    let (mut ledger, sets, now) = alone();
+    let lesson = ledger.refused(sets.both, Some(30), wait, now, now).unwrap();
+    assert_eq!((lesson.scope.index(), lesson.wait), (0, wait), "30 is the wide scope's limit");
+    assert!(matches!(ledger.asked(&asking(sets.wide), now), Asked::Queued(_)));
+    let (mut ledger, sets, now) = alone();
+    let lesson = ledger.refused(sets.both, None, Duration::MAX, now, now).unwrap();
+    assert_eq!((lesson.scope.index(), lesson.wait), (1, WINDOW), "nothing named: the narrowest, for a window at most");
+    assert_eq!(ledger.asked(&asking(sets.wide), now), Asked::Granted);
+}
+
+#[test]
+fn a_limit_that_the_server_changed_is_taken_over_when_it_cannot_be_another_scopes() {
+    let (mut ledger, sets, now) = alone();
+    let named = |ledger: &mut Ledger, set, limit| ledger.refused(set, Some(limit), SECOND, now, now).unwrap().adopted;
+    assert_eq!(named(&mut ledger, sets.both, 20), None, "which of the two was changed?");
+    assert_eq!(named(&mut ledger, sets.wide, 20), Some(20));
+    assert_eq!(ledger.gauges(sets.scope(0), now).limit, 20);
+    assert_eq!(named(&mut ledger, sets.wide, 500), Some(30), "never above the configured one");
+    assert_eq!(named(&mut ledger, sets.wide, 0), None);
+    ledger.rules.raise_limits = true;
+    assert_eq!(named(&mut ledger, sets.wide, 500), Some(300), "unless that is asked for, and not without bound");
+}
+
+#[test]
+fn a_refusal_lowers_the_limit_once_and_answers_raise_it_again() {
+    let (mut ledger, sets, now) = alone();
+    let wide = sets.scope(0);
+    (0..20).for_each(|_| assert_eq!(ledger.asked(&asking(sets.wide), now), Asked::Granted));
+    let later = now + SECOND;
+    for _ in 0..5 {
+        // All of them were on their way when the first was refused.
+        ledger.refused(sets.wide, Some(30), SECOND, now, later);
+    }
+    assert_eq!(ledger.gauges(wide, later).effective, 19, "98 % of 20");
+    let mut wake = Wakers::default();
+    for _ in 0..75 {
+        ledger.answered(sets.wide, later, &mut wake);
+    }
+    assert_eq!(ledger.gauges(wide, later).effective, 21, "0.02 each");
+    ledger.refused(sets.wide, Some(30), SECOND, later + SECOND, later + SECOND);
+    for _ in 0..2_000 {
+        ledger.answered(sets.wide, later + SECOND, &mut wake);
+    }
+    assert_eq!(ledger.gauges(wide, later).effective, 30, "never above the limit");
+}
+
+#[test]
+fn one_refusal_takes_no_more_than_half_of_a_limit() {
+    let (mut ledger, sets, now) = alone();
+    assert_eq!(ledger.refused(sets.wide, Some(30), SECOND, now, now).unwrap().effective, 15);
+    let (mut ledger, sets, now) = alone();
+    for second in 0..10 {
+        let at = now + SECOND * second;
+        ledger.refused(sets.both, Some(4), SECOND, at, at);
+    }
+    assert_eq!(ledger.gauges(sets.scope(1), now).effective, 1, "and one is left to learn from");
+}
+
+#[test]
+fn what_gathers_during_a_pause_is_let_out_a_tenth_of_the_limit_at_a_time() {
+    let (mut ledger, sets, now) = alone();
+    ledger.refused(sets.wide, Some(30), 20 * SECOND, now, now);
+    let after = now + 20 * SECOND;
+    let granted = (0..10).filter(|_| ledger.asked(&asking(sets.wide), after) == Asked::Granted).count();
+    assert_eq!(granted, 3);
+    let next = ledger.next_event(after).unwrap();
+    assert_eq!(next - after, 2 * SECOND, "and then 30 a minute");
+}
+
+#[test]
+fn what_the_server_counts_beyond_ours_takes_slots() {
+    let (mut ledger, sets, now) = alone();
+    ledger.answered_at_once(&asking(sets.wide), now);
+    let counted = ledger.resynchronise(sets.wide, Some(30), 9, None, now);
+    assert_eq!(counted, Some((sets.scope(0), 20)), "21 of 30, and one of them is ours");
+    assert_eq!(ledger.gauges(sets.scope(0), now).used, 21);
+    assert_eq!(ledger.resynchronise(sets.wide, Some(30), 9, None, now), Some((sets.scope(0), 0)), "once");
+    assert_eq!(ledger.resynchronise(sets.wide, Some(30), 29, None, now), Some((sets.scope(0), 0)), "never less");
+    assert_eq!(ledger.resynchronise(sets.both, None, 0, None, now), None, "of which scope is not said");
+    assert_eq!(ledger.gauges(sets.scope(0), now + WINDOW).used, 0);
+}
+
+#[test]
+fn given_up_places_do_not_pile_up() {
+    let (mut ledger, sets, now) = alone();
+    let (set, mut wake) = (asking(sets.wide), Wakers::default());
+    (0..30).for_each(|_| assert_eq!(ledger.asked(&set, now), Asked::Granted));
+    ledger.queued(&set, now);
+    for _ in 0..100_000 {
+        let waiter = ledger.queued(&set, now);
+        ledger.give_up(waiter, now, &mut wake);
+    }
+    assert!(ledger.queues.places() < 100, "{} places for one waiter", ledger.queues.places());
+    assert_eq!(ledger.queues.waiting, 1);
+}
+
+#[test]
+fn a_turn_that_nobody_takes_goes_to_the_next_and_comes_again() {
+    let (mut ledger, sets, now) = alone();
+    (0..4).for_each(|_| ledger.answered_at_once(&asking(sets.both), now));
+    let waiters: Vec<_> = (0..6).map(|_| ledger.queued(&asking(sets.both), now)).collect();
+    let mut wake = Wakers::default();
+    let free = now + WINDOW;
+    ledger.tick(free, &mut wake);
+    // The first four have a turn; one of them comes.
+    assert_eq!(ledger.looked(waiters[3], free), Turn::Granted);
+    assert_eq!(ledger.looked(waiters[4], free), Turn::Waiting);
+    assert_eq!(ledger.next_event(free), Some(free + LEASE));
+    ledger.tick(free + LEASE, &mut wake);
+    assert_eq!(ledger.looked(waiters[4], free + LEASE), Turn::Granted);
+    assert_eq!(ledger.looked(waiters[2], free + LEASE), Turn::Granted, "there is room for one who comes late");
+    assert_eq!(ledger.looked(waiters[5], free + LEASE), Turn::Granted);
+    assert_eq!(ledger.looked(waiters[1], free + LEASE), Turn::Waiting, "and not for the next");
+}
+
+#[test]
+fn what_was_known_is_taken_up_and_nothing_is_free_before_its_time() {
+    let (mut ledger, sets, now) = alone();
+    ledger.answered_at_once(&asking(sets.wide), now);
+    assert_eq!(ledger.asked(&Asking { priority: Priority::Low, ..asking(sets.wide) }, now), Asked::Granted);
+    ledger.refused(sets.wide, Some(30), 10 * SECOND, now, now);
+    let later = now + 5 * SECOND;
+    let records = ledger.records(&sets.limits, later);
+    assert_eq!(records[0].free_in, [55 * SECOND, WINDOW + TRANSIT], "one answered, one in flight");
+    assert_eq!(records[0].low_free_in, [WINDOW + TRANSIT]);
+    let restored = |elapsed| {
+        let mut ledger = Ledger::new(&sets.limits, rules(Duration::ZERO), later);
+        ledger.take_up(&sets.limits, &records, elapsed, later);
+        let gauges = ledger.gauges(sets.scope(0), later);
+        (gauges.used, gauges.effective, gauges.paused_until.map(|until| until - later))
+    };
+    assert_eq!(restored(Duration::ZERO), (2, 15, Some(5 * SECOND)));
+    assert_eq!(restored(2 * SECOND), (2, 15, Some(3 * SECOND)));
+    assert_eq!(restored(56 * SECOND), (1, 15, None));
+    assert_eq!(restored(HOUR), (0, 15, None));
+}
+
+#[test]
+fn a_cold_start_assumes_what_it_is_told() {
+    let free_at = |share, evenly| {
+        let (mut ledger, sets, now) = alone();
+        ledger.assume_sent(share, evenly, now, now);
+        let used = ledger.gauges(sets.scope(0), now).used;
+        let half = ledger.gauges(sets.scope(0), now + WINDOW / 2).used;
+        (used, half, ledger.gauges(sets.scope(0), now + WINDOW).used)
+    };
+    assert_eq!(free_at(1.0, false), (30, 30, 0));
+    assert_eq!(free_at(1.0, true), (30, 15, 0));
+    assert_eq!(free_at(0.5, true), (15, 8, 0));
+}
