@@ -29,8 +29,8 @@
 //!
 //! It reads the record of a key, calls [`Record::begin`], [`Record::renew`] or [`Record::settle`], and writes the record
 //! that comes of it, as one step that no other claim on that key can get between. [`Record::to_bytes`] gives it as bytes.
-//! Beside the records it remembers which key was the last to be done with which [id](Record::session_id), so that one
-//! operation does not adopt what another has made.
+//! Beside the records it remembers which key was the last to be done with which [id](Record::session_id), and asks
+//! [`Settlement::check`] before it settles, so that one operation does not adopt what another has made.
 //!
 //! Processes that share a store have to share its [secret](Store::secret), and their clocks have to agree to well within a
 //! lease: each measures by its own whether a leader's time is over.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Answer, Timestamp};
+use super::{Answer, Key, StoreError, Timestamp};
 use crate::outcome::Outcome;
 
 /// A keyed hash of what a call asks for.
@@ -138,6 +138,24 @@ impl Settlement {
             _ if in_doubt => Some(Self::Unknown),
             Outcome::NotSent(_) => Some(Self::Forget),
             Outcome::Refused { .. } => Some(Self::Keep),
+        }
+    }
+
+    /// Checks that what this adopts for `key` belongs to no other operation; `holder` says to which one an id does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Taken`] if it does, and whatever `holder` fails with.
+    pub fn check(
+        &self,
+        key: &Key,
+        holder: impl FnOnce(Uuid) -> Result<Option<Key>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Adopted(Answer { session_id: Some(id), .. }) if holder(*id)?.is_some_and(|holder| holder != *key) => {
+                Err(StoreError::Taken)
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -15,9 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use uuid::Uuid;
 
-use super::{
-    Answer, Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp,
-};
+use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
 use crate::idempotency::HashSecret;
 
 /// A store in a file: what was written down is still there after a crash, `kill -9` or loss of power. Clones share it.
@@ -679,11 +677,7 @@ impl<'t> Tables<'t> {
     }
 
     fn settle(&mut self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
-        if let Settlement::Adopted(Answer { session_id: Some(id), .. }) = &settlement
-            && self.holder(*id)?.is_some_and(|holder| holder != key)
-        {
-            return Err(StoreError::Taken);
-        }
+        settlement.check(&key, |id| self.holder(id))?;
         let current = self.get(&key)?;
         let record = Record::settle(current.as_ref(), epoch, settlement, now)?;
         self.put(key, record.as_ref())
@@ -731,7 +725,7 @@ mod tests {
     use http::StatusCode;
     use redb::ReadableDatabase;
 
-    use super::*;
+    use super::{super::Answer, *};
 
     const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(60) };
 

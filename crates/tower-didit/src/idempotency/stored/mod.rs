@@ -99,15 +99,19 @@
 //! ```
 
 mod body;
+mod claim;
 mod error;
 mod flight;
 mod future;
 mod layer;
 mod lead;
+mod look;
 mod lookup;
 mod named;
 mod provenance;
 mod run;
+mod send;
+mod settle;
 mod unread;
 
 use std::{
@@ -175,7 +179,7 @@ where
             let Some(named) = named else {
                 let total = run::total(&self.shared, options);
                 return Box::pin(async move {
-                    run::ready(&mut inner, total).await?;
+                    send::ready(&mut inner, total).await?;
                     let result = inner.call(request).await;
                     result.map(|response| response.map(AnswerBody::streaming)).map_err(Error::Inner)
                 });
