@@ -15,8 +15,8 @@ use crate::idempotency::HashSecret;
 /// A store in memory, bounded in number and time; clones share it.
 ///
 /// It holds calls together within one process. A restart forgets everything, so it does not protect against a crash.
-/// When it is full, what has been settled longest makes room; if nothing is settled, new operations are refused, because
-/// forgetting what is in flight or unknown could lead to a second execution.
+/// When it is full, what has been settled longest makes room; if nothing is settled, new operations are refused,
+/// because forgetting what is in flight or unknown could lead to a second execution.
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -49,8 +49,8 @@ impl MemoryStore {
     /// How many operations it holds unless told otherwise: some 150 bytes each without bodies.
     ///
     /// With [replay](crate::idempotency::StoredIdempotencyLayer::replay) the body of an answer is kept too, of up to
-    /// [64 KiB](crate::idempotency::stored::AnswerBody::KEPT_AT_MOST): some hundred bytes of a session creation, and some
-    /// 6 GiB if every answer is as long as can be. Where answers are long, [`with`](Self::with) bounds them.
+    /// [64 KiB](crate::idempotency::stored::AnswerBody::KEPT_AT_MOST): some hundred bytes of a session creation, and
+    /// some 6 GiB if every answer is as long as can be. Where answers are long, [`with`](Self::with) bounds them.
     pub const DEFAULT_CAPACITY: usize = 100_000;
 
     /// A store of [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) and [`Retention::DEFAULT`].

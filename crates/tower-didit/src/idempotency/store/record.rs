@@ -129,8 +129,8 @@ impl Default for Retention {
 
 impl Settlement {
     /// What an outcome means to a store. `in_doubt` says that an earlier attempt may have done it, so that even an
-    /// attempt that was provably not carried out proves nothing. `None` after an answer: what is kept of it is up to the
-    /// caller.
+    /// attempt that was provably not carried out proves nothing. `None` after an answer: what is kept of it is up to
+    /// the caller.
     pub fn of(outcome: Outcome, in_doubt: bool) -> Option<Self> {
         match outcome {
             Outcome::Answered => None,
@@ -218,8 +218,8 @@ impl Record {
         Ok(Some(Self { epoch, fingerprint: *fingerprint, state }))
     }
 
-    /// The record whose leader still has it in hand, and has until then. A lease that is over is renewed too, as long as
-    /// nobody has claimed the operation since.
+    /// The record whose leader still has it in hand, and has until then. A lease that is over is renewed too, as long
+    /// as nobody has claimed the operation since.
     ///
     /// # Errors
     ///

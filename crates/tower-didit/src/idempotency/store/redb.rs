@@ -22,30 +22,31 @@ use crate::idempotency::HashSecret;
 ///
 /// # What happens after a crash
 ///
-/// An intent is on the disk before its call is sent. When the file is opened again, every operation that was in flight is
-/// *unknown*: the next call with its name is [looked up](crate::idempotency::reconcile) before anything is sent. One
+/// An intent is on the disk before its call is sent. When the file is opened again, every operation that was in flight
+/// is *unknown*: the next call with its name is [looked up](crate::idempotency::reconcile) before anything is sent. One
 /// process at a time has the file; a second one is refused when it opens it.
 ///
 /// # How it is written
 ///
-/// The file is a [redb] database: copy-on-write B-trees, whose commits are on the disk (`fsync`) when they return, and of
-/// which the last good one is found after a crash. One thread of the store's own writes, so that no thread of the runtime
-/// ever waits for the disk; whatever has queued up meanwhile shares a commit. [So many](Self::QUEUE) claims may queue,
-/// and further calls wait for a place; an outcome never does, and there are no more of them than calls that were sent.
-/// Every write is durable, the outcome's too: without it an answered call would have to be looked up after a crash, and
-/// not every call can be.
+/// The file is a [redb] database: copy-on-write B-trees, whose commits are on the disk (`fsync`) when they return, and
+/// of which the last good one is found after a crash. One thread of the store's own writes, so that no thread of the
+/// runtime ever waits for the disk; whatever has queued up meanwhile shares a commit. [So many](Self::QUEUE) claims may
+/// queue, and further calls wait for a place; an outcome never does, and there are no more of them than calls that were
+/// sent. Every write is durable, the outcome's too: without it an answered call would have to be looked up after a
+/// crash, and not every call can be.
 ///
 /// # Damage
 ///
 /// The file is read through when it is opened, against the checksum of each page, which takes a tenth of a second for
-/// 100 000 operations: one that something else has changed, or cut
-/// off, is repaired as far as nothing is lost by it, and otherwise refused with [`OpenError::Database`]. Nobody knows then
-/// what was in it, so nothing in it may be sent again unseen: a backup does not help, because it is older than what was sent.
-/// An **empty** file is taken for a new one, because that is what a process leaves that is killed while it makes one.
+/// 100 000 operations: one that something else has changed, or cut off, is repaired as far as nothing is lost by it,
+/// and otherwise refused with [`OpenError::Database`]. Nobody knows then what was in it, so nothing in it may be sent
+/// again unseen: a backup does not help, because it is older than what was sent. An **empty** file is taken for a new
+/// one, because that is what a process leaves that is killed while it makes one.
 ///
 /// # Who may read the file
 ///
-/// A new file is for its owner alone (mode 0600, on Unix); one that is there keeps its mode. It holds what the [module](super) lists, and the secret that hashes are made under, unless
+/// A new file is for its owner alone (mode 0600, on Unix); one that is there keeps its mode. It holds what the
+/// [module](super) lists, and the secret that hashes are made under, unless
 /// [`open_with_secret`](Self::open_with_secret) keeps it elsewhere. Keep the file as private as the secret would be.
 ///
 /// # Example
@@ -221,8 +222,8 @@ impl RedbStore {
     /// How many records of the file could not be read when it was opened: torn by something else than this store, or
     /// written by a later version of it.
     ///
-    /// They stay in the file, for whoever can read them. What they are about may have been done, so it is not sent: every
-    /// call with such a key is refused with [`StoreError::Unreadable`].
+    /// They stay in the file, for whoever can read them. What they are about may have been done, so it is not sent:
+    /// every call with such a key is refused with [`StoreError::Unreadable`].
     pub fn unreadable(&self) -> usize {
         self.shared.unreadable
     }
@@ -339,8 +340,8 @@ fn open(path: PathBuf, secret: Option<HashSecret>, retention: Retention) -> Resu
     Ok(RedbStore { shared: Arc::new(shared) })
 }
 
-/// Opens the file, or makes one that is for its owner alone, and reads it through: bytes that something else has changed
-/// must not pass for an operation that is not there.
+/// Opens the file, or makes one that is for its owner alone, and reads it through: bytes that something else has
+/// changed must not pass for an operation that is not there.
 fn open_file(path: &Path) -> Result<Database, StoreError> {
     let mut options = fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

@@ -80,7 +80,8 @@ impl Lead {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] if somebody else leads by now, another if that cannot be known any more: the work is dropped.
+    /// [`StoreError::Fenced`] if somebody else leads by now, another if that cannot be known any more: the work is
+    /// dropped.
     pub(super) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let mut work = pin!(work);
         let mut due = pin!(sleep_until(self.lease.renew_at()));

@@ -20,9 +20,9 @@ use crate::{
     outcome::{Classify, Outcome, repeated},
 };
 
-/// The longest that the body of an answer is waited for: 30 s, within the time of the call. Answers that make something are
-/// some hundred bytes, and come with their headers; a connection that brings no more of one for so long is as good as
-/// broken, and those who wait for the answer have waited long enough.
+/// The longest that the body of an answer is waited for: 30 s, within the time of the call. Answers that make something
+/// are some hundred bytes, and come with their headers; a connection that brings no more of one for so long is as good
+/// as broken, and those who wait for the answer have waited long enough.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// A result of the inner service, its body read as far as is needed.
