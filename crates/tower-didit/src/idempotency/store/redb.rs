@@ -952,7 +952,7 @@ mod tests {
         let random = crate::Randomness::seeded(7);
         let below = |bound: usize| usize::try_from(random.bits() % u64::try_from(bound).unwrap()).unwrap();
         let mut refused = 0;
-        for round in 0..60 {
+        for round in 0..30 {
             let mut bytes = good.clone();
             match round % 3 {
                 // Never to nothing: that would be a new file.
