@@ -113,17 +113,17 @@ fn each_layer_allocates_what_its_headers_take_and_nothing_else() {
     let mut stack = builder().build().unwrap().layer(Reading);
     let mut once = builder().retry(|retry| retry.max_attempts(1)).build().unwrap().layer(Reading);
 
-    // The identifier, and the two halves of the map of headers, which grows beyond the six of the request.
-    assert_eq!(count(&mut |body| allocations(&mut correlation, body)), 3);
+    // The identifier, for correlation the trace as well, and the two halves of the map of headers, which grows.
+    assert_eq!(count(&mut |body| allocations(&mut correlation, body)), 4);
     assert_eq!(count(&mut |body| allocations(&mut idempotency, body)), 3);
     assert_eq!(count(&mut |body| allocations(&mut deadline, body)), 0);
     assert_eq!(count(&mut |body| allocations(&mut paced, body)), 0);
     assert_eq!(count(&mut |body| allocations(&mut peek, body)), 0);
     assert_eq!(count(&mut |body| allocations(&mut breaker, body)), 0);
     assert_eq!(count(&mut |body| allocations(&mut timeout, body)), 0);
-    // Two identifiers, the map's growth, and the list of headers that is kept for a repetition.
-    assert_eq!(count(&mut |body| allocations(&mut stack, body)), 5);
-    assert_eq!(count(&mut |body| allocations(&mut once, body)), 4);
+    // Two identifiers, the trace, the map's growth, and the list of headers that is kept for a repetition.
+    assert_eq!(count(&mut |body| allocations(&mut stack, body)), 6);
+    assert_eq!(count(&mut |body| allocations(&mut once, body)), 5);
 }
 
 #[test]

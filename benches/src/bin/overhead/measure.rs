@@ -28,7 +28,7 @@ const ROUNDS: usize = 201;
 const THREAD_CALLS: usize = 5_000;
 
 /// Rounds of the scaling; the fastest counts, because all that disturbs a pair of threads makes it slower.
-const THREAD_ROUNDS: usize = 15;
+const THREAD_ROUNDS: usize = 9;
 
 /// A row: a service, under a name.
 pub(crate) struct Subject {

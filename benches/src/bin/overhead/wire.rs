@@ -42,7 +42,7 @@ const AT_ONCE: usize = 64;
 const CALLS: usize = 50 * AT_ONCE;
 
 /// Rounds over all clients; the median counts.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 
 /// What one call of a client costs.
 #[derive(Clone, Debug)]
