@@ -78,7 +78,7 @@ pub fn world(strategy: &dyn Strategy, server: Server, seed: u64) -> Result<Share
             tokio::time::sleep_until(tally.began() + until).await;
             wire.sandbox().stats().throttled
         };
-        let (settled, _) = (STAY.0 + SETTLED, ());
+        let settled = STAY.0 + SETTLED;
         let (_, before, from, until) = tokio::join!(
             saturate(&client, &tally, WORKERS, LENGTH, |_| read()),
             throttled_until(STAY.0),

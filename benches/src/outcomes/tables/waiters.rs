@@ -72,7 +72,7 @@ pub fn ledger(waiters: usize) -> Result<Waiting, Problem> {
             service.clone().oneshot(read()).await.map_err(|error| error.to_string())?;
         }
         let doomed = service.clone();
-        let (waiting, order) = wait(waiters, |_| {
+        let (waiting, order) = wait(waiters, || {
             let call = service.clone().oneshot(read());
             async move { call.await.is_ok() }
         })
@@ -105,7 +105,7 @@ pub fn semaphore(waiters: usize) -> Result<Waiting, Problem> {
                 refilled.add_permits(RATE as usize);
             }
         });
-        let (waiting, order) = wait(waiters, |_| {
+        let (waiting, order) = wait(waiters, || {
             let permits = Arc::clone(&permits);
             async move { permits.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok() }
         })
@@ -123,7 +123,7 @@ struct Queued {
     queued_ns: f64,
 }
 
-async fn wait<F>(waiters: usize, call: impl Fn(usize) -> F) -> Result<(Queued, Order), Problem>
+async fn wait<F>(waiters: usize, call: impl Fn() -> F) -> Result<(Queued, Order), Problem>
 where
     F: Future<Output = bool> + Send + 'static,
 {
@@ -131,7 +131,7 @@ where
     let began = processor_time();
     let mut calls = JoinSet::new();
     for number in 0..waiters {
-        let (call, order) = (call(number), Arc::clone(&order));
+        let (call, order) = (call(), Arc::clone(&order));
         calls.spawn(async move {
             if call.await {
                 locked(&order).push(number);
