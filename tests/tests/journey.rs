@@ -4,17 +4,19 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
 use didit_sandbox::{
     Sandbox,
     faults::{Fault, Faults, Rule, When},
 };
 use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tests::{Body, JsonLog, create_session, get, sandbox};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_didit::{
     DiditLayer, Randomness,
+    body::ReplayBody,
     correlation::{self, InboundCorrelationLayer},
 };
 use tracing::{Level, instrument::WithSubscriber};
@@ -195,4 +197,32 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
         assert!(!log.text().contains(hostile) && !log.text().contains(escaped.trim_matches('"')));
         assert_eq!(sandbox.journal()[0].correlation_id.as_deref(), Some(id.as_str()), "and the new one went out");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_inner_call_leaves_the_outer_calls_times_alone() {
+    let log = JsonLog::default();
+    let stack = || DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).build().unwrap();
+    let hanging = stack().layer(tower::service_fn(|_: Request<ReplayBody<Body>>| async {
+        tokio::time::sleep(1000 * SECOND).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    // Asks another stack on its way, no longer than a second, and goes on without an answer.
+    let outer = stack().layer(tower::service_fn(move |_: Request<ReplayBody<Body>>| {
+        let hanging = hanging.clone();
+        async move {
+            let asked = tokio::time::timeout(SECOND, hanging.oneshot(get("/v3/sessions/"))).await;
+            assert!(asked.is_err());
+            tokio::time::sleep(5 * SECOND).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }
+    }));
+    outer.oneshot(get("/v3/sessions/")).with_subscriber(log.subscriber(Level::INFO)).await.unwrap();
+    let ended = log.grep("call ended").unwrap();
+    let times = |outcome: &str| {
+        let line = ended.iter().find(|line| line["outcome"] == outcome).unwrap();
+        ["attempts", "queue_ms", "wire_ms"].map(|field| line[field].as_f64().unwrap())
+    };
+    assert_eq!(times("cancelled"), [1.0, 0.0, 1000.0]);
+    assert_eq!(times("answered"), [1.0, 0.0, 6000.0]);
 }

@@ -289,7 +289,7 @@ async fn a_cold_start_is_as_careful_as_it_is_told_to_be() {
         (ColdStart::Empty, 0, 0),
         (ColdStart::Share(1.0), 30, 61),
         (ColdStart::Share(0.5), 0, 61),
-        (ColdStart::Full, 61, 61),
+        (ColdStart::Full, 66, 66),
     ] {
         let service = pacing(2).cold_start(assume).build().unwrap().layer(ReadinessProbe::new([]));
         let start = Instant::now();
@@ -316,6 +316,72 @@ async fn shadow_mode_holds_nobody_up_and_says_whom_it_would_have() {
     assert_eq!((overdrafts.calls, overdrafts.refused), (3, 3));
     assert_eq!(overdrafts.longest_wait.as_secs(), 61);
     assert_eq!(layer.usage()[0].used, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_mode_refuses_no_credential_either() {
+    let layer = pacing(1).shadow(true).max_keys(2).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    for key in ["one", "two", "three"] {
+        assert_eq!(service.clone().oneshot(with_key(key)).await.unwrap().status(), 200);
+    }
+    assert_eq!(layer.handle().keys().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_can_be_rotated_where_one_alone_is_allowed() {
+    let service = pacing(1).max_keys(1).build().unwrap().layer(ReadinessProbe::new([]));
+    for key in ["old", "rotated", "rotated"] {
+        service.clone().oneshot(with_key(key)).await.unwrap();
+    }
+    let refused = refusal(service.oneshot(with_key("third")).await);
+    assert_eq!(refused.why(), Why::TooManyKeys);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_a_credential_as_soon_as_another_has_nothing_to_remember() {
+    let layer = pacing(5).max_keys(2).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    service.clone().oneshot(with_key("a")).await.unwrap();
+    let unreachable = tower::service_fn(|_: Request<Body>| async {
+        tokio::time::sleep(SECOND).await;
+        Err::<http::Response<()>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+    });
+    let never_sent = tokio::spawn(layer.layer(unreachable).oneshot(with_key("b")));
+    tokio::task::yield_now().await;
+    let refused = refusal(service.clone().oneshot(with_key("c")).await);
+    assert_eq!(refused.why(), Why::TooManyKeys);
+    assert!(never_sent.await.unwrap().is_err());
+    assert_eq!(service.oneshot(with_key("c")).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_survives_a_restore_with_room_for_fewer() {
+    let first = pacing(1).build().unwrap();
+    let service = first.layer(ReadinessProbe::new([]));
+    service.clone().oneshot(with_key("idle")).await.unwrap();
+    tokio::time::sleep(2 * MINUTE).await;
+    let live = ["a", "b", "c"];
+    for key in live {
+        service.clone().oneshot(with_key(key)).await.unwrap();
+    }
+    let second = pacing(1).max_keys(2).restore(first.handle().snapshot()).build().unwrap();
+    assert_eq!(second.handle().keys().len(), live.len(), "all but the idle one");
+    let service = second.layer(ReadinessProbe::new([]));
+    for key in live {
+        let early = tokio::time::timeout(SECOND, service.clone().oneshot(with_key(key))).await;
+        assert!(early.is_err(), "{key} went out while its slot was taken");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_configured_limit_holds_after_a_restore() {
+    for (before, after, raise) in [(2, 5, false), (5, 2, true)] {
+        let first = pacing(before).build().unwrap();
+        first.layer(ReadinessProbe::new([])).oneshot(with_key("key")).await.unwrap();
+        let second = pacing(after).raise_limits(raise).restore(first.handle().snapshot()).build().unwrap();
+        assert_eq!(second.usage()[0].limit, after);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -167,6 +167,8 @@ pub mod outcome;
 mod payload;
 pub mod quota;
 mod random;
+#[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
+mod readiness;
 #[cfg(any(feature = "circuit-breaker", feature = "deadline"))]
 mod refusable;
 #[cfg(any(feature = "circuit-breaker", feature = "pacing"))]

@@ -25,9 +25,9 @@ impl CallOptions {
 
     /// Gives the whole call this long, waiting and repeating included. Read by the deadline layer.
     ///
-    /// With an [idempotency store](crate::idempotency::stored#time), waiting for another call with the same name is included
-    /// too. Looking up what became of a call in doubt is not: it has time of its own, and so has what is sent again
-    /// after it.
+    /// With an [idempotency store](crate::idempotency::stored#time), waiting for another call with the same name is
+    /// included too. Looking up what became of a call in doubt is not: it has time of its own, and so has what is sent
+    /// again after it.
     pub fn deadline(mut self, total: Duration) -> Self {
         self.deadline = Some(total);
         self

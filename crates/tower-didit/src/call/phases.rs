@@ -21,6 +21,8 @@ pub(crate) struct Phases {
     phase: Phase,
     since: Instant,
     spent: Split,
+    /// How many attempts the call has made.
+    pub(crate) attempts: u32,
 }
 
 /// How long a call was in each phase.
@@ -39,7 +41,7 @@ impl Split {
 
 impl Phases {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { phase: Phase::Queue, since: now, spent: Split::default() }
+        Self { phase: Phase::Queue, since: now, spent: Split::default(), attempts: 0 }
     }
 
     pub(crate) fn enter(&mut self, phase: Phase, now: Instant) {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     outcome::{Classify, DiditClassifier},
+    readiness,
     refusable::Refusable,
 };
 
@@ -51,7 +52,7 @@ impl<S, C> WatchingCircuitBreaker<S, C> {
 
 impl<S, C, B, RB> Service<Request<B>> for WatchingCircuitBreaker<S, C>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     C: Classify<S::Error> + Clone,
 {
     type Response = Response<WatchedBody<RB>>;
@@ -70,7 +71,10 @@ where
                     let (inner, classifier) = (self.inner.call(request), self.classifier.clone());
                     Refusable::passed(Watched { inner, pass: Some(pass), classifier })
                 }
-                Err(open) => Refusable::refused(open),
+                Err(open) => {
+                    readiness::give_back(&mut self.inner);
+                    Refusable::refused(open)
+                }
             },
         }
     }

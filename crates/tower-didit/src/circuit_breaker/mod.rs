@@ -83,6 +83,7 @@ pub use self::{
 use crate::{
     call::current,
     outcome::{Classify, DiditClassifier},
+    readiness,
 };
 
 /// Leaves a failing service group alone; see the [module](self).
@@ -101,7 +102,7 @@ impl<S, C> CircuitBreaker<S, C> {
 
 impl<S, C, B, RB> Service<Request<B>> for CircuitBreaker<S, C>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
     C: Classify<S::Error> + Clone,
 {
     type Response = S::Response;
@@ -116,7 +117,10 @@ where
         match Pass::admit(&self.circuits, &request, current::now()) {
             // Held before the call is made, so that a panic in it gives the ticket back.
             Ok(pass) => ResponseFuture::admitted(self.inner.call(request), pass, self.classifier.clone()),
-            Err(open) => ResponseFuture::refused(open),
+            Err(open) => {
+                readiness::give_back(&mut self.inner);
+                ResponseFuture::refused(open)
+            }
         }
     }
 }
@@ -136,7 +140,7 @@ impl<S> CircuitBreakerPeek<S> {
 
 impl<S, B> Service<Request<B>> for CircuitBreakerPeek<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
@@ -149,7 +153,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.circuits.peek(self.circuits.place(&request), current::now()) {
             Ok(()) => PeekFuture::passed(self.inner.call(request)),
-            Err(open) => PeekFuture::refused(open),
+            Err(open) => {
+                readiness::give_back(&mut self.inner);
+                PeekFuture::refused(open)
+            }
         }
     }
 }

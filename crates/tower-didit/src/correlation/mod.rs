@@ -6,6 +6,10 @@
 //! for everything that runs while the request is answered, and hands it back in the response. [`CorrelationLayer`]
 //! goes around a client: it sends that id out. Nothing has to be passed by hand in between.
 //!
+//! A request is answered when the head of its response is there. The body of a response is polled by the server, outside
+//! of the journey and of its span: a body that streams, and calls or logs while it does, takes the journey along with
+//! [`InCorrelation`] or [`scope`].
+//!
 //! The id of an outgoing call is the first of: [`CallOptions::correlation_id`], the request's own header if it is
 //! valid, the id of the request being served ([`current`]), a new UUIDv7.
 //!

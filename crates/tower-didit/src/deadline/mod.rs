@@ -47,6 +47,7 @@ use crate::{
         CallOptions,
         current::{self, InCall},
     },
+    readiness,
     refusable::Refusable,
 };
 
@@ -70,7 +71,7 @@ impl<S> Deadline<S> {
 
 impl<S, B, RB> Service<Request<B>> for Deadline<S>
 where
-    S: Service<Request<B>, Response = Response<RB>>,
+    S: Service<Request<B>, Response = Response<RB>> + Clone,
 {
     type Response = S::Response;
     type Error = Error<S::Error>;
@@ -89,6 +90,7 @@ where
             let at = now + total;
             // Whoever has no time at all would only have it sent and abandoned.
             if at.min(current::deadline().unwrap_or(at)) <= now {
+                readiness::give_back(&mut self.inner);
                 return Refusable::refused(Elapsed::unsent(total));
             }
             let response = current::until(at, || self.inner.call(request));

@@ -34,8 +34,8 @@ impl Keys {
 
     /// Puts the key into the request, unless it carries one; returns the key in use.
     ///
-    /// A header that is no key (empty, too long, not ASCII) gives way to what else the caller has named the call by: with
-    /// it in the way, nothing would protect a call whose caller asked for it twice. Where there is nothing else it
+    /// A header that is no key (empty, too long, not ASCII) gives way to what else the caller has named the call by:
+    /// with it in the way, nothing would protect a call whose caller asked for it twice. Where there is nothing else it
     /// stays as it is, and the call has no key.
     pub(super) fn stamp<B: 'static>(&self, request: &mut Request<B>) -> Option<IdempotencyKey> {
         if let Some(own) = self.own(request) {

@@ -31,8 +31,8 @@ impl IdempotencyLayer {
         self
     }
 
-    /// Whether a POST or PATCH that its caller has not named gets a random key. On by default; without it only calls with
-    /// an operation id or a key of their own have one.
+    /// Whether a POST or PATCH that its caller has not named gets a random key. On by default; without it only calls
+    /// with an operation id or a key of their own have one.
     #[must_use]
     pub fn unnamed_calls(mut self, stamp: bool) -> Self {
         self.keys.unnamed = stamp;

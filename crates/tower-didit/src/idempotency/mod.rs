@@ -13,20 +13,20 @@
 //!
 //! By default a key is a random UUIDv7: it covers the attempts of one call and nothing else. A process that dies in the
 //! middle of a call and starts over makes another. A caller that names the business operation with
-//! [`CallOptions::operation_id`] gets a key made of that id, the method, the path with its query, and the body: a UUIDv8
-//! that is the same in every process, always.
+//! [`CallOptions::operation_id`] gets a key made of that id, the method, the path with its query, and the body: a
+//! UUIDv8 that is the same in every process, always.
 //!
 //! The body counts if its type shows that it lies in memory, where it can be read without being taken: `Full<Bytes>`,
-//! `Empty<Bytes>`, `String`, `()`, and with the feature `reqwest` a `reqwest::Body` of bytes. **Any other type counts as
-//! one that streams**, a `BoxBody` or an axum `Body` too, whatever is in it: the key is made of the rest, and two calls
-//! that differ in their bodies only are not told apart.
+//! `Empty<Bytes>`, `String`, `()`, and with the feature `reqwest` a `reqwest::Body` of bytes. **Any other type counts
+//! as one that streams**, a `BoxBody` or an axum `Body` too, whatever is in it: the key is made of the rest, and two
+//! calls that differ in their bodies only are not told apart.
 //!
 //! # Calls that happen once
 //!
-//! A key in a header helps only where the server honours it. With a [store](IdempotencyLayer::store) the layer remembers
-//! which operations were begun and what came of them: calls with one name are held together, an operation that may have
-//! been carried out is [looked up](reconcile) before it is sent again, and what is done is not done twice. That is
-//! [`stored`], a service of its own, so that a stack without a store pays nothing for it.
+//! A key in a header helps only where the server honours it. With a [store](IdempotencyLayer::store) the layer
+//! remembers which operations were begun and what came of them: calls with one name are held together, an operation
+//! that may have been carried out is [looked up](reconcile) before it is sent again, and what is done is not done
+//! twice. That is [`stored`], a service of its own, so that a stack without a store pays nothing for it.
 //!
 //! # What it protects at Didit
 //!

@@ -68,14 +68,14 @@ impl Shared {
     fn granted(&self) -> Slots {
         match self.enter() {
             Entry::Granted(slots) => slots,
-            Entry::Queued(_) => panic!("there was a slot"),
+            Entry::Queued(_) | Entry::Uncounted => panic!("there was a slot"),
         }
     }
 
     fn queued(&self) -> Place {
         match self.enter() {
             Entry::Queued(place) => place,
-            Entry::Granted(_) => panic!("there was no slot"),
+            Entry::Granted(_) | Entry::Uncounted => panic!("there was no slot"),
         }
     }
 }

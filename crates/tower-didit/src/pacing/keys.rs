@@ -51,8 +51,8 @@ struct Others {
     pacers: HashMap<KeyId, Arc<Pacer>>,
     // How many there may be before somebody looks who is idle.
     look_at: usize,
-    // When the first of all that are in use is idle.
-    full_until: Option<Instant>,
+    // As of when there was no room, and when there is as far as is known.
+    full: Option<(Instant, Instant)>,
 }
 
 // ===== impl KeyId =====
@@ -100,6 +100,9 @@ impl Keys {
     /// Idle ledgers are dropped when there are twice as many as the last time; not before there are this many.
     const FEW: usize = 16;
 
+    /// While there is no room, how long nobody looks again who is idle: it takes a walk over all ledgers.
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
     pub(super) fn new(credential: Credential, hash_key: [u64; 2], most: usize, config: Arc<Config>) -> Self {
         Self {
             hasher: SipHasher13::new_with_keys(hash_key[0], hash_key[1]),
@@ -139,7 +142,7 @@ impl Keys {
         if let Some(known) = others.pacers.get(&key) {
             return Ok(Arc::clone(known));
         }
-        others.make_room(self.most.saturating_sub(1), now)?;
+        others.make_room(self.most.saturating_sub(1).max(1), now)?;
         let pacer = self.make(key, now);
         others.pacers.insert(key, Arc::clone(&pacer));
         Ok(pacer)
@@ -179,7 +182,11 @@ impl Others {
     /// none is dropped between being found and being used.
     fn make_room(&mut self, most: usize, now: Instant) -> Result<(), Instant> {
         let full = self.pacers.len() >= most;
-        if let Some(until) = self.full_until.filter(|until| full && *until > now) {
+        // Attempts that end without having been sent may make room earlier than foretold.
+        if let Some((since, until)) = self.full
+            && full
+            && now < until.min(since + Keys::BETWEEN_LOOKS)
+        {
             return Err(until);
         }
         if !full && self.pacers.len() < self.look_at.max(Keys::FEW) {
@@ -195,13 +202,13 @@ impl Others {
             !idle
         });
         self.look_at = self.pacers.len() * 2;
-        self.full_until = None;
+        self.full = None;
         if self.pacers.len() < most {
             return Ok(());
         }
         // Somebody's attempts are in flight everywhere: it takes their answer and a window.
         let until = first_idle.unwrap_or(now + Duration::from_secs(60));
-        self.full_until = Some(until);
+        self.full = Some((now, until));
         Err(until)
     }
 }

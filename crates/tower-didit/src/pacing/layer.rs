@@ -164,7 +164,8 @@ impl<C> PacingBuilder<C> {
         self
     }
 
-    /// Refuses calls when so many wait for a scope already.
+    /// Refuses calls when so many of the same priority or a higher one wait for a scope already: batch work that fills the
+    /// queue does not shut out who is watching the screen.
     pub fn max_waiting(mut self, calls: usize) -> Self {
         self.rules.max_waiting = calls;
         self
@@ -197,8 +198,9 @@ impl<C> PacingBuilder<C> {
         self
     }
 
-    /// Keeps ledgers for so many credentials at a time, at least one. One that has nothing to remember makes room for a
-    /// new one; if there is none, calls under the new one are refused.
+    /// Keeps ledgers for so many credentials at a time. One that has nothing to remember makes room for a new one; if there
+    /// is none, calls under the new one are refused. The first to be seen is never dropped, and there is room for another
+    /// one beside it however few are allowed, so that a key can be rotated.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.max_keys = keys;
         self
@@ -210,8 +212,9 @@ impl<C> PacingBuilder<C> {
         self
     }
 
-    /// Goes on from what another process knew. Credentials that are not in the snapshot start as
-    /// [`cold_start`](Self::cold_start) says.
+    /// Goes on from what another process knew. Credentials that have something to remember are all kept, even if
+    /// there are more than [`max_keys`](Self::max_keys). Credentials and scopes that are not in the snapshot start
+    /// as [`cold_start`](Self::cold_start) says.
     pub fn restore(mut self, snapshot: PacingSnapshot) -> Self {
         self.snapshot = Some(snapshot);
         self
@@ -225,7 +228,7 @@ impl<C> PacingBuilder<C> {
     }
 
     /// Measures, and neither holds up nor refuses any call: [`KeyUsage::overdrafts`](super::KeyUsage::overdrafts) counts
-    /// what would have been held up.
+    /// what would have been held up. Calls under credentials beyond [`max_keys`](Self::max_keys) are not measured.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.shadow = shadow;
         self
@@ -287,8 +290,13 @@ impl<C> PacingBuilder<C> {
         let keys = Keys::new(credential, hash_key, max_keys, Arc::clone(&config));
         if let Some(snapshot) = snapshot {
             let age = snapshot.age(wall());
-            for record in snapshot.keys.iter().take(max_keys) {
-                keys.put(Pacer::restored(Arc::clone(&config), record.key, &record.scopes, age, since));
+            for record in &snapshot.keys {
+                let pacer = Pacer::restored(Arc::clone(&config), record.key, &record.scopes, age, since);
+                // What has nothing to remember would only take up room. All others stay, were they too many: to forget
+                // one is to send twice what its limit allows.
+                if pacer.idle_at(since).is_none_or(|at| at > since) {
+                    keys.put(pacer);
+                }
             }
         }
         PacingLayer { keys: Arc::new(keys), classifier }

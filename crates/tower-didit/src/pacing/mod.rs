@@ -14,6 +14,10 @@
 //! all or none. Calls that need the same scopes are served in order; a call that waits for a narrow scope holds up nobody
 //! who does not need it.
 //!
+//! That has a price where scopes overlap and neither holds the other, which none of Didit's do: a call that needs both is
+//! overtaken by those that need one of them, for as long as these take every slot the moment it becomes free. Such a call
+//! needs a higher [priority](crate::call::CallOptions::priority), or a deadline.
+//!
 //! # Waiting
 //!
 //! A call that cannot start before its [deadline](crate::call::CallOptions::deadline) is refused at the door, with the
@@ -32,7 +36,8 @@
 //!
 //! A flood of calls of *high* priority does hold up all others.
 //!
-//! One task keeps time for all who wait under one credential, while anybody does; it is spawned on their runtime. When a
+//! One task keeps time for all who wait under one credential, while anybody does; it is spawned on their runtime, which
+//! must be tokio's with time enabled: polling a call that has to wait panics outside of one. When a
 //! call's turn comes it is given its slots and woken, and nobody else is. If its task does not come for them within a
 //! second, the next one has them, and it has the turn after that.
 //!
@@ -104,6 +109,7 @@ use self::{keys::Keys, ledger::Asking, pacer::Entry};
 use crate::{
     call::{CallOptions, current},
     outcome::{Classify, DiditClassifier},
+    readiness,
 };
 
 /// Sends no more than the quota allows; see the [module](self).
@@ -121,10 +127,15 @@ impl<S, C> Pacing<S, C> {
 
     /// Asks for slots on behalf of a request.
     fn enter<B>(&self, request: &Request<B>, set: ScopeSet, now: Instant) -> Result<Entry, Refused> {
-        let pacer = self.keys.of(request.headers(), now).map_err(|retry_at| {
-            let scope = set.iter().next().map_or("", |id| self.keys.config().name(id));
-            Refused::new(scope, Why::TooManyKeys, retry_at, now)
-        })?;
+        let config = self.keys.config();
+        let pacer = match self.keys.of(request.headers(), now) {
+            Ok(pacer) => pacer,
+            Err(_) if config.shadow => return Ok(Entry::Uncounted),
+            Err(retry_at) => {
+                let scope = set.iter().next().map_or("", |id| config.name(id));
+                return Err(Refused::new(scope, Why::TooManyKeys, retry_at, now));
+            }
+        };
         let options = request.extensions().get::<CallOptions>();
         let priority = options.map(|options| options.priority).unwrap_or_default();
         let running = current::with(|call| (call.deadline, call.report.attempts > 1));
@@ -160,10 +171,17 @@ where
                 slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)
             }
-            // NOTE: the queued call gets a clone that was not readied. The readied service stays here, so that nothing
-            // is reserved while waiting; the clone is readied when its turn has come.
-            Ok(Entry::Queued(place)) => ResponseFuture::queued(self.inner.clone(), request, place, now, classifier),
-            Err(refused) => ResponseFuture::refused(refused, classifier),
+            Ok(Entry::Uncounted) => ResponseFuture::free(self.inner.call(request), classifier),
+            // NOTE: nothing is reserved while waiting, neither here nor by the call: it gets a clone that was not readied,
+            // which is readied when its turn has come.
+            Ok(Entry::Queued(place)) => {
+                readiness::give_back(&mut self.inner);
+                ResponseFuture::queued(self.inner.clone(), request, place, now, classifier)
+            }
+            Err(refused) => {
+                readiness::give_back(&mut self.inner);
+                ResponseFuture::refused(refused, classifier)
+            }
         }
     }
 }

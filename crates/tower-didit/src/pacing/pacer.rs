@@ -52,7 +52,8 @@ pub enum ColdStart {
     /// A share of each limit, from 0 to 1, spread evenly over the window before: as much becomes free again as the window
     /// passes. Safe if the predecessor sent evenly.
     Share(f64),
-    /// All of each limit, just now: nothing is sent for a window and ε. Safe whatever the predecessor did.
+    /// All of each limit, just now, and perhaps still on its way: nothing is sent for a window, ε and the transit bound.
+    /// Safe whatever the predecessor did.
     Full,
 }
 
@@ -88,6 +89,8 @@ pub(super) enum Entry {
     Granted(Slots),
     /// It has to wait.
     Queued(Place),
+    /// Nothing counts it.
+    Uncounted,
 }
 
 // ===== impl Config =====
@@ -103,11 +106,7 @@ impl Config {
 impl Pacer {
     pub(super) fn new(config: Arc<Config>, key: KeyId, now: Instant) -> Self {
         let mut ledger = Ledger::new(&config.limits, config.rules, now);
-        match config.cold_start {
-            ColdStart::Empty => {}
-            ColdStart::Share(share) => ledger.assume_sent(share, true, config.since, now),
-            ColdStart::Full => ledger.assume_sent(1.0, false, config.since, now),
-        }
+        ledger.assume(config.cold_start, &config.limits, &[], config.since, now);
         Self::with_ledger(config, key, ledger)
     }
 
@@ -121,6 +120,7 @@ impl Pacer {
     ) -> Self {
         let mut ledger = Ledger::new(&config.limits, config.rules, now);
         ledger.take_up(&config.limits, records, elapsed, now);
+        ledger.assume(config.cold_start, &config.limits, records, config.since, now);
         Self::with_ledger(config, key, ledger)
     }
 
@@ -138,10 +138,16 @@ impl Pacer {
         if self.config.shadow {
             return Ok(Entry::Granted(self.overdraw(asking, now)));
         }
-        match self.with(now, |ledger, wake| ledger.ask(asking, now, wake)) {
+        // Foretelling a start costs more than asking for it, so it is done for whoever reads it only.
+        let is_logged = tracing::enabled!(tracing::Level::DEBUG);
+        let (asked, wait) = self.with(now, |ledger, wake| {
+            let wait = if is_logged { ledger.wait_of(asking, now) } else { Duration::ZERO };
+            (ledger.ask(asking, now, wake), wait)
+        });
+        match asked {
             Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need()))),
             Asked::Queued(waiter) => {
-                tracing::debug!("waiting for quota");
+                tracing::debug!(wait_ms = millis(wait), "waiting for quota");
                 Ok(Entry::Queued(Place { pacer: self, need: asking.need(), waiter: Some(waiter) }))
             }
             Asked::Refused(refusal) => Err(self.refused(refusal, now)),

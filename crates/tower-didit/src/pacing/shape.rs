@@ -26,9 +26,15 @@ pub(super) struct Shape {
 impl Shape {
     /// At most `burst` at once, and `limit` per `hold` in the long run. A burst beyond the limit is the limit.
     pub(super) fn new(limit: NonZeroU32, hold: Duration, burst: NonZeroU32, now: Instant) -> Self {
-        let interval = (hold / limit.get()).max(Duration::from_nanos(1));
-        let burst = burst.min(limit).get();
-        Self { interval, tolerance: interval * (burst - 1), due: now }
+        let mut shape = Self { interval: Duration::ZERO, tolerance: Duration::ZERO, due: now };
+        shape.adapt(limit, hold, burst);
+        shape
+    }
+
+    /// Goes on with another limit.
+    pub(super) fn adapt(&mut self, limit: NonZeroU32, hold: Duration, burst: NonZeroU32) {
+        self.interval = (hold / limit.get()).max(Duration::from_nanos(1));
+        self.tolerance = self.interval * (burst.min(limit).get() - 1);
     }
 
     /// When a cell may pass.

@@ -4,8 +4,7 @@
 //!
 //! A layer may be shared by several runtimes, and one that is not driven, or that is shut down, must not hold up calls of
 //! another. So every call sees to it, whenever it is polled, that a task of its own runtime keeps time; they all look
-//! after the whole ledger, and whoever is first serves. A task that ends before its time, with its runtime or by a panic
-//! of somebody's waker, wakes everybody who waits, and whoever is still driven begins anew.
+//! after the whole ledger, and whoever is first serves. A task that ends before its time, with its runtime, wakes everybody who waits, and whoever is still driven begins anew.
 
 use std::{
     pin::Pin,

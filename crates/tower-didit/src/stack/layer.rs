@@ -185,8 +185,8 @@ impl<I> DiditBuilder<I> {
         self.pacing(|pacing| pacing.limits(limits))
     }
 
-    /// Gives every call this long, unless its [`CallOptions`](crate::call::CallOptions) say otherwise. With a store, what a
-    /// call in doubt is looked up for comes [on top](crate::idempotency::stored#time).
+    /// Gives every call this long, unless its [`CallOptions`](crate::call::CallOptions) say otherwise. With a store, what
+    /// a call in doubt is looked up for comes [on top](crate::idempotency::stored#time).
     pub fn deadline(mut self, total: Duration) -> Self {
         self.deadline = total;
         self

@@ -93,6 +93,7 @@ use crate::{
     deadline::Deadline,
     idempotency::{Idempotency, StoredIdempotency},
     pacing::Pacing,
+    readiness,
     refusable::Refusable,
     retry::Retry,
 };
@@ -132,7 +133,7 @@ pub struct Stack<T> {
 
 impl<T, B, RB> Service<Request<B>> for Stack<T>
 where
-    T: Service<Request<B>, Response = Response<RB>, Error: Flatten>,
+    T: Service<Request<B>, Response = Response<RB>, Error: Flatten> + Clone,
 {
     type Response = T::Response;
     type Error = Error<<T::Error as Flatten>::Client>;
@@ -147,7 +148,10 @@ where
             Ok(()) => {
                 ResponseFuture::new(Refusable::passed(InCall::open(request, |request| self.layers.call(request))))
             }
-            Err(foreign) => ResponseFuture::new(Refusable::refused(foreign)),
+            Err(foreign) => {
+                readiness::give_back(&mut self.layers);
+                ResponseFuture::new(Refusable::refused(foreign))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! An attempt that is watched.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ptr, sync::Arc};
 
 use http::{Method, Request, Response};
 use tokio::time::Instant;
@@ -14,7 +14,10 @@ use super::{
     millis,
 };
 use crate::{
-    call::{CorrelationId, current, phases::Phase},
+    call::{
+        CorrelationId, current,
+        phases::{Phase, Phases},
+    },
     outcome::Outcome,
     trace::TraceContext,
 };
@@ -28,6 +31,8 @@ pub(super) struct AttemptWatch {
     started: Instant,
     again: bool,
     ended: bool,
+    // Where the phases of its call lie, if it is timed: what is dropped may be dropped while another call runs.
+    phases: Option<usize>,
 }
 
 impl AttemptWatch {
@@ -45,14 +50,18 @@ impl AttemptWatch {
         if !span.is_disabled() {
             span.record("span_id", display(trace.parent_id()));
         }
-        let is_timed = current::with_phases(|_| ()).is_some();
-        if !is_timed && span.is_disabled() && shared.instruments().is_none() {
+        let phases = current::with_phases(|phases| {
+            phases.attempts += 1;
+            address(phases)
+        });
+        if phases.is_none() && span.is_disabled() && shared.instruments().is_none() {
             return None;
         }
         let started = Instant::now();
         current::enter(Phase::Wire, Some(started));
         let (series, _) = shared.series(request.method(), request.uri().path());
-        Some(Box::new(Self { shared: Arc::clone(shared), series, span, started, again: resends > 0, ended: false }))
+        let (shared, again) = (Arc::clone(shared), resends > 0);
+        Some(Box::new(Self { shared, series, span, started, again, ended: false, phases }))
     }
 
     /// The attempt's span; of an attempt that nobody watches, none.
@@ -70,7 +79,11 @@ impl AttemptWatch {
         self.ended = true;
         let now = Instant::now();
         let wire = now.saturating_duration_since(self.started);
-        current::with_phases(|phases| phases.leave_wire(now));
+        current::with_phases(|phases| {
+            if self.phases == Some(address(phases)) {
+                phases.leave_wire(now);
+            }
+        });
         if let Some(instruments) = self.shared.instruments() {
             instruments.attempt_ended(self.series, &self.shared.routes, ending, wire, self.again);
         }
@@ -95,6 +108,11 @@ impl Drop for AttemptWatch {
             self.conclude(Ending::CANCELLED, super::names::CANCELLED);
         }
     }
+}
+
+/// What tells the phases of one call from those of another: they stay where they are as long as the call is under way.
+fn address(phases: &Phases) -> usize {
+    ptr::from_ref(phases).addr()
 }
 
 /// The span of an attempt, named and filled as OpenTelemetry's HTTP client conventions say.

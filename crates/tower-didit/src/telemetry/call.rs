@@ -12,11 +12,7 @@ use super::{
     instruments::{Ending, Series, Shared},
     millis,
 };
-use crate::{
-    call::{current, phases::Phases},
-    in_memory::in_memory,
-    outcome::Outcome,
-};
+use crate::{call::phases::Phases, in_memory::in_memory, outcome::Outcome};
 
 /// A call under way. Dropped before its end, it was cancelled.
 #[derive(Debug)]
@@ -27,7 +23,6 @@ pub(super) struct CallWatch {
     endpoint: Option<EndpointId>,
     // The one that is current, which is the call's if there is one.
     span: Span,
-    // Counted in the call, which may be gone when this is dropped.
     ended: bool,
 }
 
@@ -82,7 +77,7 @@ impl CallWatch {
     fn conclude(&mut self, ending: Ending, error_type: &str) {
         self.ended = true;
         let Some(phases) = self.phases.take() else { return };
-        let split = phases.split(Instant::now());
+        let (attempts, split) = (phases.attempts, phases.split(Instant::now()));
         if let Some(instruments) = self.shared.instruments() {
             instruments.call_ended(self.series, &self.shared.routes, ending, split);
         }
@@ -94,7 +89,7 @@ impl CallWatch {
                 outcome = ending.name(),
                 http.response.status_code = status,
                 error.type = (!error_type.is_empty()).then_some(error_type),
-                attempts = current::with(|call| call.sent),
+                attempts,
                 queue_ms = millis(split.queue),
                 backoff_ms = millis(split.backoff),
                 wire_ms = millis(split.wire),

@@ -32,25 +32,25 @@ use crate::{
 ///
 /// `GET /v3/sessions/?vendor_data=…&workflow_id=…` is asked after 2 s, and again and again if nothing shows, because
 /// neither Didit's list nor a commit that outlived its connection has to be there at once: Didit does not say how long
-/// either takes. Nothing counts as absent until the route's attempt timeout has passed, 30 s; see
-/// [how far that goes](super#how-far-absent-goes). A session counts if it was made since the call may have been sent for the first time, by
-/// Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back over a restart;
-/// those of processes that share a store must not differ by more than a second or two. If the call seems to be still to
-/// come, because it was sent by a clock that is ahead, everything of the last minute may have been made since, and if they
-/// differ by more than that, everything there is: that is enough to find a session by its metadata, or to find none, and
-/// otherwise it is [undecided](Undecided::Clocks).
+/// either takes. Nothing counts as absent until the route's attempt timeout has passed, 30 s; see [how far that
+/// goes](super#how-far-absent-goes). A session counts if it was made since the call may have been sent for the first
+/// time, by Didit's own clock (`Date`). How long ago that is, is measured by this side's, which must not be set back
+/// over a restart; those of processes that share a store must not differ by more than a second or two. If the call
+/// seems to be still to come, because it was sent by a clock that is ahead, everything of the last minute may have been
+/// made since, and if they differ by more than that, everything there is: that is enough to find a session by its
+/// metadata, or to find none, and otherwise it is [undecided](Undecided::Clocks).
 ///
-/// - If the request's `metadata` has a string `operation_id`, each is asked for its `metadata`, and only the one with the
-///   same id is the one. So are the three before them, because Didit may have answered with an unfinished session and
-///   given it the new metadata. If all that were made since have other ids, it is [undecided](Undecided::Renamed): one of
-///   them may have been this call's before another call was answered with it.
-/// - Otherwise those are left out that the store knows for another operation's. The only one that is left is the one, and
-///   several are [undecided](Undecided::Several).
+/// - If the request's `metadata` has a string `operation_id`, each is asked for its `metadata`, and only the one with
+///   the same id is the one. So are the three before them, because Didit may have answered with an unfinished session
+///   and given it the new metadata. If all that were made since have other ids, it is [undecided](Undecided::Renamed):
+///   one of them may have been this call's before another call was answered with it.
+/// - Otherwise those are left out that the store knows for another operation's. The only one that is left is the one,
+///   and several are [undecided](Undecided::Several).
 ///
 /// # One `vendor_data` for all that one person does
 ///
-/// Then several sessions have the same one on purpose, and while one of them is unfinished Didit answers every creation with
-/// it. With an `operation_id` in the `metadata` each operation finds its own in all of these cases. Without one:
+/// Then several sessions have the same one on purpose, and while one of them is unfinished Didit answers every creation
+/// with it. With an `operation_id` in the `metadata` each operation finds its own in all of these cases. Without one:
 ///
 /// | what there is | what is answered | why |
 /// |---|---|---|
@@ -61,11 +61,11 @@ use crate::{
 /// | one made since, and nobody's, where the id of another operation's session could not be read | [undecided](Undecided::Unread) | it may be that one |
 /// | several made since, and nobody's | [undecided](Undecided::Several) | nothing tells them apart |
 ///
-/// So two operations share a session if Didit said so, or if their `metadata` does, and never by a guess of this side's. A
-/// guess is wrong only if something else than this store's operations makes sessions for the person in the same seconds, or
-/// an operation of this store whose own answer is still on its way; and only as long as the store remembers an operation, a
-/// day [by default](crate::idempotency::store::Retention). Who cannot live with that gives each operation an `operation_id`
-/// in its `metadata`, or a `vendor_data` of its own.
+/// So two operations share a session if Didit said so, or if their `metadata` does, and never by a guess of this
+/// side's. A guess is wrong only if something else than this store's operations makes sessions for the person in the
+/// same seconds, or an operation of this store whose own answer is still on its way; and only as long as the store
+/// remembers an operation, a day [by default](crate::idempotency::store::Retention). Who cannot live with that gives
+/// each operation an `operation_id` in its `metadata`, or a `vendor_data` of its own.
 ///
 /// # What an adopted session looks like
 ///
@@ -91,8 +91,8 @@ pub struct DiditReconcile {
     absent_after: Option<Duration>,
 }
 
-/// When to look for the first time: 2 s. Reads at Didit are answered within a second, and a session whose connection broke
-/// is usually there by then.
+/// When to look for the first time: 2 s. Reads at Didit are answered within a second, and a session whose connection
+/// broke is usually there by then.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// How many sessions are asked for, and compared; Didit's default page.
@@ -108,8 +108,8 @@ const OLDER: usize = 3;
 /// `Date` counts whole seconds, and rounds down.
 const DATE_GRAIN: Duration = Duration::from_secs(2);
 
-/// How far the clocks of those who share a store are taken to differ at most: a minute. NTP keeps them within a second, so
-/// one that is further off was never set, or has been set back.
+/// How far the clocks of those who share a store are taken to differ at most: a minute. NTP keeps them within a second,
+/// so one that is further off was never set, or has been set back.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 // ===== impl DiditReconcile =====
@@ -163,8 +163,8 @@ impl DiditReconcile {
     }
 }
 
-/// Looks until something shows or `patience` is over: each pause is as long as all before it, and the last look is at the
-/// end.
+/// Looks until something shows or `patience` is over: each pause is as long as all before it, and the last look is at
+/// the end.
 async fn find_session(doubt: &Doubt, patience: Duration, lookup: &mut dyn Lookup) -> Verdict {
     let Some(body) = &doubt.body else { return Verdict::Undecided(Undecided::NoBody) };
     let Some(wanted) = Wanted::read(body) else { return Verdict::Undecided(Undecided::NoTrace) };

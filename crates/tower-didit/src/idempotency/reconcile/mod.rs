@@ -2,9 +2,9 @@
 //!
 //! # Why
 //!
-//! After a timeout, a reset or a crash nobody on this side knows whether the server acted. Sending the call again may do
-//! it twice, and giving up may lose it. What can be known is on the server: a [`Reconcile`] asks there, and says what it
-//! [found](Verdict).
+//! After a timeout, a reset or a crash nobody on this side knows whether the server acted. Sending the call again may
+//! do it twice, and giving up may lose it. What can be known is on the server: a [`Reconcile`] asks there, and says
+//! what it [found](Verdict).
 //!
 //! It runs in two cases: a call ended in doubt, after the retry layer had done what it may; or a call finds that an
 //! earlier one with its key was cancelled, or died with its process, before its result was known.
@@ -18,19 +18,20 @@
 //!
 //! # How far "absent" goes
 //!
-//! [`Absent`](Verdict::Absent) proves that nothing was done only as far as what was sent before has settled by the time of
-//! the last look. A server that goes on working on a request whose connection is gone, and is done with it later than
-//! that, has done it twice: once late, once for the call that was sent again.
+//! [`Absent`](Verdict::Absent) proves that nothing was done only as far as what was sent before has settled by the time
+//! of the last look. A server that goes on working on a request whose connection is gone, and is done with it later
+//! than that, has done it twice: once late, once for the call that was sent again.
 //!
-//! Didit documents no bound: neither how long it works on a request nor how far its list lags. [`DiditReconcile`] therefore
-//! assumes what the stack assumes of every answer: that Didit is done with a request within the route's
-//! [attempt timeout](didit_api::Endpoint::attempt_timeout), 30 s for a session creation, counted from when the call ended
-//! in doubt. Nothing counts as absent before. What is there is found sooner: the first look is after 2 s, and each pause
-//! is as long as all before it. Whoever knows Didit to be slower, or its list to lag further, sets
+//! Didit documents no bound: neither how long it works on a request nor how far its list lags. [`DiditReconcile`]
+//! therefore assumes what the stack assumes of every answer: that Didit is done with a request within the route's
+//! [attempt timeout](didit_api::Endpoint::attempt_timeout), 30 s for a session creation, counted from when the call
+//! ended in doubt. Nothing counts as absent before. What is there is found sooner: the first look is after 2 s, and
+//! each pause is as long as all before it. Whoever knows Didit to be slower, or its list to lag further, sets
 //! [more](DiditReconcile::absent_after).
 //!
-//! A creation that settles later still does not have to be a second session: Didit answers it with the unfinished session
-//! of the same `vendor_data`. Two come into being only if that person is through with the one before the other is done.
+//! A creation that settles later still does not have to be a second session: Didit answers it with the unfinished
+//! session of the same `vendor_data`. Two come into being only if that person is through with the one before the other
+//! is done.
 //!
 //! # Example
 //!
@@ -132,8 +133,8 @@ pub struct Found {
     pub session_id: Option<Uuid>,
     /// A JSON body.
     pub body: Bytes,
-    /// Whether it is the call's only because nothing else is left that could be. It is not adopted then if the store knows
-    /// it for another operation's.
+    /// Whether it is the call's only because nothing else is left that could be. It is not adopted then if the store
+    /// knows it for another operation's.
     pub inferred: bool,
 }
 
@@ -182,8 +183,8 @@ pub enum Undecided {
     /// What could have come of it was taken for another operation's while it was looked at.
     #[error("what was found belongs to another operation")]
     Taken,
-    /// It seems to have been sent at a time that is still to come, so that what was made since cannot be told from what was
-    /// made before: the clocks of those who share the store differ, or one was set back.
+    /// It seems to have been sent at a time that is still to come, so that what was made since cannot be told from what
+    /// was made before: the clocks of those who share the store differ, or one was set back.
     #[error("by this clock it is still to be sent, so that what was made since cannot be told from what was before")]
     Clocks,
     /// What could have come of it may be what was made for an operation whose answer could not be read.
@@ -199,8 +200,9 @@ pub enum Undecided {
 
 /// Sends look-ups.
 ///
-/// They carry the headers of the call they are about, so that key and correlation id are right; without its idempotency key,
-/// and without those that are about its body or the form of its answer. They ask for an answer that is not compressed.
+/// They carry the headers of the call they are about, so that key and correlation id are right; without its idempotency
+/// key, and without those that are about its body or the form of its answer. They ask for an answer that is not
+/// compressed.
 pub trait Lookup: Send {
     /// Reads `target`, a path with a query, at the host of the call; the response's body is read whole.
     ///
@@ -209,8 +211,8 @@ pub trait Lookup: Send {
     /// [`LookupFailed`] if there is no response within 30 s, or its body is broken, too slow or larger than 1 MiB.
     fn get<'a>(&'a mut self, target: &'a str) -> LookupFuture<'a, Result<Response<Bytes>, LookupFailed>>;
 
-    /// Whether the [store](super::store::Store::holder) knows an id for another operation's. By default there is no store to
-    /// ask: `false`.
+    /// Whether the [store](super::store::Store::holder) knows an id for another operation's. By default there is no
+    /// store to ask: `false`.
     ///
     /// # Errors
     ///
@@ -220,8 +222,8 @@ pub trait Lookup: Send {
         Box::pin(async { Ok(false) })
     }
 
-    /// Whether the store knows of sessions with this `vendor_data` that were made for other operations and whose ids could not be
-    /// read, so that [`is_anothers`](Self::is_anothers) says nothing about them. By default: `false`.
+    /// Whether the store knows of sessions with this `vendor_data` that were made for other operations and whose ids
+    /// could not be read, so that [`is_anothers`](Self::is_anothers) says nothing about them. By default: `false`.
     ///
     /// # Errors
     ///
@@ -244,8 +246,8 @@ pub struct LookupFailed;
 pub trait Reconcile: fmt::Debug + Send + Sync + 'static {
     /// Looks, waits if that helps, looks again, and decides.
     ///
-    /// It has the total time of the call for that, and what it [waits](Self::waits) on purpose. If it takes longer it is
-    /// dropped, and the verdict is [`Undecided`](Verdict::Undecided).
+    /// It has the total time of the call for that, and what it [waits](Self::waits) on purpose. If it takes longer it
+    /// is dropped, and the verdict is [`Undecided`](Verdict::Undecided).
     fn reconcile<'a>(&'a self, doubt: &'a Doubt, lookup: &'a mut dyn Lookup) -> LookupFuture<'a, Verdict>;
 
     /// The longest that it waits on purpose: nothing by default.

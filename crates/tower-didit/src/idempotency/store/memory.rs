@@ -9,16 +9,14 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{
-    Answer, Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp,
-};
+use super::{Begun, Claim, Epoch, Key, Record, Retention, Settlement, Store, StoreError, StoreFuture, Timestamp};
 use crate::idempotency::HashSecret;
 
 /// A store in memory, bounded in number and time; clones share it.
 ///
 /// It holds calls together within one process. A restart forgets everything, so it does not protect against a crash.
-/// When it is full, what has been settled longest makes room; if nothing is settled, new operations are refused, because
-/// forgetting what is in flight or unknown could lead to a second execution.
+/// When it is full, what has been settled longest makes room; if nothing is settled, new operations are refused,
+/// because forgetting what is in flight or unknown could lead to a second execution.
 #[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -49,6 +47,10 @@ const SWEEP: usize = 16;
 
 impl MemoryStore {
     /// How many operations it holds unless told otherwise: some 150 bytes each without bodies.
+    ///
+    /// With [replay](crate::idempotency::StoredIdempotencyLayer::replay) the body of an answer is kept too, of up to
+    /// [64 KiB](crate::idempotency::stored::AnswerBody::KEPT_AT_MOST): some hundred bytes of a session creation, and
+    /// some 6 GiB if every answer is as long as can be. Where answers are long, [`with`](Self::with) bounds them.
     pub const DEFAULT_CAPACITY: usize = 100_000;
 
     /// A store of [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) and [`Retention::DEFAULT`].
@@ -138,11 +140,7 @@ impl Shared {
 
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> Result<(), StoreError> {
         let mut table = self.table();
-        if let Settlement::Adopted(Answer { session_id: Some(id), .. }) = &settlement
-            && table.holders.get(id).is_some_and(|holder| *holder != key)
-        {
-            return Err(StoreError::Taken);
-        }
+        settlement.check(&key, |id| Ok(table.holders.get(&id).copied()))?;
         let record = Record::settle(table.records.get(&key), epoch, settlement, now)?;
         table.put(key, record, &self.retention);
         Ok(())
@@ -197,7 +195,7 @@ mod tests {
 
     use http::StatusCode;
 
-    use super::*;
+    use super::{super::Answer, *};
 
     const CLAIM: Claim = Claim { fingerprint: [0; 32], lease: Duration::from_secs(60) };
 

@@ -27,13 +27,13 @@
 //!
 //! # A store of one's own
 //!
-//! It reads the record of a key, calls [`Record::begin`], [`Record::renew`] or [`Record::settle`], and writes the record
-//! that comes of it, as one step that no other claim on that key can get between. [`Record::to_bytes`] gives it as bytes.
-//! Beside the records it remembers which key was the last to be done with which [id](Record::session_id), so that one
-//! operation does not adopt what another has made.
+//! It reads the record of a key, calls [`Record::begin`], [`Record::renew`] or [`Record::settle`], and writes the
+//! record that comes of it, as one step that no other claim on that key can get between. [`Record::to_bytes`] gives it
+//! as bytes. Beside the records it remembers which key was the last to be done with which [id](Record::session_id), and
+//! asks [`Settlement::check`] before it settles, so that one operation does not adopt what another has made.
 //!
-//! Processes that share a store have to share its [secret](Store::secret), and their clocks have to agree to well within a
-//! lease: each measures by its own whether a leader's time is over.
+//! Processes that share a store have to share its [secret](Store::secret), and their clocks have to agree to well
+//! within a lease: each measures by its own whether a leader's time is over.
 
 mod answer;
 mod codec;
@@ -92,8 +92,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] if somebody else leads by now; [`StoreError::Taken`] for a [`Settlement::Adopted`] whose id
-    /// has another [holder](Self::holder), with nothing changed; any other [`StoreError`].
+    /// [`StoreError::Fenced`] if somebody else leads by now; [`StoreError::Taken`] for a [`Settlement::Adopted`] whose
+    /// id has another [holder](Self::holder), with nothing changed; any other [`StoreError`].
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()>;
 
     /// Which operation was the last to be done with this id, as long as it is remembered.

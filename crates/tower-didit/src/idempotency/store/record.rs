@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Answer, Timestamp};
+use super::{Answer, Key, StoreError, Timestamp};
 use crate::outcome::Outcome;
 
 /// A keyed hash of what a call asks for.
@@ -129,8 +129,8 @@ impl Default for Retention {
 
 impl Settlement {
     /// What an outcome means to a store. `in_doubt` says that an earlier attempt may have done it, so that even an
-    /// attempt that was provably not carried out proves nothing. `None` after an answer: what is kept of it is up to the
-    /// caller.
+    /// attempt that was provably not carried out proves nothing. `None` after an answer: what is kept of it is up to
+    /// the caller.
     pub fn of(outcome: Outcome, in_doubt: bool) -> Option<Self> {
         match outcome {
             Outcome::Answered => None,
@@ -138,6 +138,24 @@ impl Settlement {
             _ if in_doubt => Some(Self::Unknown),
             Outcome::NotSent(_) => Some(Self::Forget),
             Outcome::Refused { .. } => Some(Self::Keep),
+        }
+    }
+
+    /// Checks that what this adopts for `key` belongs to no other operation; `holder` says to which one an id does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Taken`] if it does, and whatever `holder` fails with.
+    pub fn check(
+        &self,
+        key: &Key,
+        holder: impl FnOnce(Uuid) -> Result<Option<Key>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Adopted(Answer { session_id: Some(id), .. }) if holder(*id)?.is_some_and(|holder| holder != *key) => {
+                Err(StoreError::Taken)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -200,8 +218,8 @@ impl Record {
         Ok(Some(Self { epoch, fingerprint: *fingerprint, state }))
     }
 
-    /// The record whose leader still has it in hand, and has until then. A lease that is over is renewed too, as long as
-    /// nobody has claimed the operation since.
+    /// The record whose leader still has it in hand, and has until then. A lease that is over is renewed too, as long
+    /// as nobody has claimed the operation since.
     ///
     /// # Errors
     ///

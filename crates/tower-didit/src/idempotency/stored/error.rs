@@ -64,9 +64,9 @@ pub enum Refused {
         #[source]
         never_sent: NeverSent,
     },
-    /// The call **was** sent, and before it was answered the store could vouch no more that nobody else sends it: another
-    /// process has taken it over because this one did nothing for longer than its lease, or the store cannot be asked.
-    /// What became of it is known to the next call with its key.
+    /// The call **was** sent, and before it was answered the store could vouch no more that nobody else sends it:
+    /// another process has taken it over because this one did nothing for longer than its lease, or the store cannot be
+    /// asked. What became of it is known to the next call with its key.
     #[error("the call was given up after it was sent, because somebody else may lead")]
     LeadLost {
         /// [`StoreError::Fenced`] if somebody else leads.

@@ -14,8 +14,8 @@ use crate::idempotency::store::{Fingerprint, Key};
 
 /// A key, and what is asked for under it.
 ///
-/// NOTE: both, so that a call with another payload neither waits for the right one nor gets it refused: which of them is
-/// right is the store's to say.
+/// NOTE: both, so that a call with another payload neither waits for the right one nor gets it refused: which of them
+/// is right is the store's to say.
 type Call = (Key, Fingerprint);
 
 /// All that calls are under way for.

@@ -77,9 +77,9 @@ impl StoredIdempotencyLayer {
     /// How long a leader may be silent before others that share the store give it up for lost: 5 minutes.
     ///
     /// A call that is under way renews its lease when half of it is over, so a lease bounds no call; it says how long
-    /// the operations of a process that died stay closed. Longer than Didit works on anything (120 s, the longest attempt
-    /// timeout), so that what a leader sent just before it died has ended there before it is looked up; and half of it is
-    /// longer than a store may hang and a runtime be blocked.
+    /// the operations of a process that died stay closed. Longer than Didit works on anything (120 s, the longest
+    /// attempt timeout), so that what a leader sent just before it died has ended there before it is looked up; and
+    /// half of it is longer than a store may hang and a runtime be blocked.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(300);
 
     /// The shortest lease; less is raised to this, so that renewing it is not all that is done: a second.
@@ -146,8 +146,8 @@ impl<C> StoredIdempotencyLayer<C> {
     /// Sends the operation id as `vendor_data` with a session creation that has none, so that the session can be found
     /// again. Off by default, because it changes what is sent.
     ///
-    /// It is done to a JSON object in memory only, of which nothing else changes; a `vendor_data` that the request brings is
-    /// left as it is.
+    /// It is done to a JSON object in memory only, of which nothing else changes; a `vendor_data` that the request
+    /// brings is left as it is.
     #[must_use]
     pub fn operation_as_vendor_data(self, fill: bool) -> Self {
         self.with(|shared| shared.operation_as_vendor_data = fill)

@@ -38,6 +38,9 @@ pub(super) struct Lead {
     settling: Option<StoreFuture<()>>,
 }
 
+/// What was to be adopted belongs to another operation.
+pub(super) struct Taken;
+
 /// How long nobody else can lead.
 pub(super) struct Lease {
     time: Duration,
@@ -77,7 +80,8 @@ impl Lead {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] if somebody else leads by now, another if that cannot be known any more: the work is dropped.
+    /// [`StoreError::Fenced`] if somebody else leads by now, another if that cannot be known any more: the work is
+    /// dropped.
     pub(super) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let mut work = pin!(work);
         let mut due = pin!(sleep_until(self.lease.renew_at()));
@@ -153,29 +157,22 @@ impl Lead {
     /// A store that fails here changes nothing about the answer, which is real: it is logged, and what the store still
     /// has for in flight is looked up by the first call after its lease.
     pub(super) async fn settle(&mut self, settlement: Settlement) -> Option<Turn> {
-        if let Err(error) = self.write(settlement).await {
-            tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
-        }
+        // What the server said is never somebody else's.
+        let _never_taken = self.write(settlement).await;
         self.turn.take()
     }
 
     /// As [`settle`](Self::settle), unless it belongs to another operation: then this one is still to be settled.
-    pub(super) async fn adopt(&mut self, settlement: Settlement) -> Result<Option<Turn>, StoreError> {
-        match self.write(settlement).await {
-            Err(StoreError::Taken) => Err(StoreError::Taken),
-            Err(error) => {
-                tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
-                Ok(self.turn.take())
-            }
-            Ok(()) => Ok(self.turn.take()),
-        }
+    pub(super) async fn adopt(&mut self, settlement: Settlement) -> Result<Option<Turn>, Taken> {
+        self.write(settlement).await?;
+        Ok(self.turn.take())
     }
 
-    async fn write(&mut self, settlement: Settlement) -> Result<(), StoreError> {
+    async fn write(&mut self, settlement: Settlement) -> Result<(), Taken> {
         // If the store panics, what was done must not be taken for undone.
         self.in_doubt = !matches!(settlement, Settlement::Forget | Settlement::Keep);
         self.settling = Some(self.store.settle(self.key, self.epoch, settlement, self.clock.now()));
-        poll_fn(|cx| {
+        let written = poll_fn(|cx| {
             // NOTE: out of `self` meanwhile, so that one that panics is not polled again when `self` is dropped.
             let Some(mut settling) = self.settling.take() else { return Poll::Ready(Ok(())) };
             let poll = settling.as_mut().poll(cx);
@@ -184,7 +181,15 @@ impl Lead {
             }
             poll
         })
-        .await
+        .await;
+        match written {
+            Ok(()) => Ok(()),
+            Err(StoreError::Taken) => Err(Taken),
+            Err(error) => {
+                tracing::warn!(%error, "the outcome of a call was not written to the idempotency store");
+                Ok(())
+            }
+        }
     }
 }
 

@@ -22,8 +22,8 @@ use crate::{
 /// The longest answer that is read: 1 MiB, many times a full page of sessions.
 const LONGEST: usize = 1024 * 1024;
 
-/// The longest that one look-up takes, its repetitions, its wait for quota and its body included: 30 s. Reads at Didit are
-/// answered within a second; whoever waits behind the call in doubt must not wait for a server that says nothing.
+/// The longest that one look-up takes, its repetitions, its wait for quota and its body included: 30 s. Reads at Didit
+/// are answered within a second; whoever waits behind the call in doubt must not wait for a server that says nothing.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
 
 /// Sends look-ups to the inner service.
@@ -45,8 +45,8 @@ fn is_of_the_call(name: &HeaderName) -> bool {
 }
 
 impl<S, B> Lookups<S, B> {
-    /// Look-ups about a call to `uri` with these headers, of which `carrier` is the idempotency key; the call is `key` in
-    /// the store.
+    /// Look-ups about a call to `uri` with these headers, of which `carrier` is the idempotency key; the call is `key`
+    /// in the store.
     pub(super) fn new(
         inner: S,
         (uri, mut headers): (Uri, HeaderMap),

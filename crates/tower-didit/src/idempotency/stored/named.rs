@@ -26,8 +26,8 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// Names the call to the server, and reads what it is called in the store: nothing if its caller gave it no name, so
-    /// that no other call can ever have the same.
+    /// Names the call to the server, and reads what it is called in the store: nothing if its caller gave it no name,
+    /// so that no other call can ever have the same.
     pub(super) fn stamp<B: 'static>(
         shared: &Shared,
         request: &mut Request<B>,

@@ -1,7 +1,7 @@
 //! Sessions that were made and whose ids could not be read, so that no other operation takes one for its own.
 //!
-//! The store knows who holds an id, and of these there is none. So an id is made of the `vendor_data` that they are found
-//! by, and an operation of its own holds that one, for as long as what is settled is remembered.
+//! The store knows who holds an id, and of these there is none. So an id is made of the `vendor_data` that they are
+//! found by, and an operation of its own holds that one, for as long as what is settled is remembered.
 
 use bytes::Bytes;
 use didit_api::RetryClass;

@@ -10,7 +10,8 @@
 //! # What it costs
 //!
 //! The play follows [`MOST_STARTS`] calls at the most, whoever waits; from there on every scope goes on as a wheel that
-//! turns once per round. In the common case it is not even begun: one scope, served in order, is such a wheel from the
+//! turns once per round, which only those are counted on who start before the newcomer whatever happens. So a call that
+//! would be in time is not refused at the door; one that is let in and may be late is [looked at](Ledger::doomed) soon. In the common case it is not even begun: one scope, served in order, is such a wheel from the
 //! first turn, and a bound that needs no more than the lengths of the queues says that a patient call is in time.
 
 use std::{collections::VecDeque, time::Duration};
@@ -23,7 +24,7 @@ use super::{
     queue::{Class, ClassId, Latest, Rank, WaiterId},
     scope::{Held, Scope},
 };
-use crate::pacing::shape::Shape;
+use crate::{call::Priority, pacing::shape::Shape};
 
 /// How many starts are played. Three windows of Didit's widest scopes but one; at some twenty nanoseconds each.
 const MOST_STARTS: usize = 1_024;
@@ -93,6 +94,16 @@ struct Start {
     late: Option<Latest>,
 }
 
+/// When a newcomer to a queue will start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Foretold {
+    pub(super) at: Instant,
+    /// The scope that makes it wait.
+    pub(super) scope: ScopeId,
+    /// Whether it was worked out to the end; otherwise the start may be later, but not earlier.
+    pub(super) exact: bool,
+}
+
 /// Who starts first: whoever can first, then by rank, then by age.
 type Order = (Instant, Rank, u64);
 
@@ -119,7 +130,11 @@ impl RoundTrips {
 
 impl<'a> Track<'a> {
     fn new(held: &'a Held, cap: usize, landed: Instant, now: Instant) -> Self {
-        let mut track = Self { held, landed, cap, used: held.used(), passed: 0, again: VecDeque::new(), ready_at: now };
+        let used = held.used();
+        // All that are in excess have to be released first: what comes before the last of them need not be looked at.
+        let surplus = used.saturating_sub(cap);
+        let again = VecDeque::new();
+        let mut track = Self { held, landed, cap, used: used - surplus, passed: surplus, again, ready_at: now };
         track.settle();
         track
     }
@@ -302,14 +317,22 @@ impl<'a> Play<'a> {
         Some(Start { waiter, at, scope, late })
     }
 
-    /// The newcomer's start if every scope goes on as it is.
+    /// When the newcomer starts if every scope goes on as it is, or earlier than that.
+    ///
+    /// Whoever goes before it and needs nothing else does start before it. Whoever needs more may be held up where it is
+    /// not, and is left out: how often such calls are overtaken is not known without playing on.
     fn extrapolate(&self, newcomer: &Class) -> Option<(Instant, ScopeId)> {
-        let Need { set, low } = newcomer.need();
-        let rank = newcomer.rank(self.now, self.ledger.rules.patience, self.now);
+        let (Need { set, low }, rules) = (newcomer.need(), &self.ledger.rules);
+        let rank = |class: &Class| class.rank(self.now, rules.patience, self.at);
+        let scope = |id: ScopeId| &self.ledger.scopes[id.index()];
+        let reserved = set.iter().any(|id| scope(id).cap(true, rules) < scope(id).cap(false, rules));
+        let needs_no_more = |class: &Class| {
+            class.set.iter().all(|id| set.contains(id)) && (low || !reserved || class.priority != Priority::Low)
+        };
         let start = |id: ScopeId| {
             let before = |lane: &&Lane| {
                 let class = self.ledger.queues.class(lane.class);
-                class.set.contains(id) && class.rank(self.now, Duration::MAX, self.now) <= rank
+                class.set.contains(id) && needs_no_more(class) && rank(class) <= rank(newcomer)
             };
             let ahead = self.lanes.iter().filter(before).map(|lane| lane.left).sum();
             Some((self.gates[id.index()].as_ref()?.start_of(low, ahead, self.at), id))
@@ -321,8 +344,8 @@ impl<'a> Play<'a> {
 // ===== impl Ledger =====
 
 impl Ledger {
-    /// When a newcomer to a queue will start, and the scope that makes it wait.
-    pub(super) fn foretell(&self, class: Class, now: Instant) -> Option<(Instant, ScopeId)> {
+    /// When a newcomer to a queue will start.
+    pub(super) fn foretell(&self, class: Class, now: Instant) -> Option<Foretold> {
         let mut play = Play::new(self, Some(class), now);
         // One scope alone is a wheel from the first turn. Several are too, for as long as nobody waits for a second turn.
         let scopes = || class.set.iter().map(|id| &self.scopes[id.index()]);
@@ -331,15 +354,16 @@ impl Ledger {
         let need = class.need();
         let constraints = class.set.iter().count() * if need.low { 2 } else { 1 };
         let first_turn = scopes().all(|scope| class.waiting < scope.cap(need.low, &self.rules));
-        if !(alone && (constraints == 1 || first_turn)) {
+        let exact = alone && (constraints == 1 || first_turn);
+        if !exact {
             for _ in 0..MOST_STARTS {
                 let start = play.next()?;
                 if start.waiter.is_none() {
-                    return Some((start.at, start.scope));
+                    return Some(Foretold { at: start.at, scope: start.scope, exact: true });
                 }
             }
         }
-        play.extrapolate(&class)
+        play.extrapolate(&class).map(|(at, scope)| Foretold { at, scope, exact })
     }
 
     /// An instant at which a newcomer has started for certain, if nobody comes who goes before it.

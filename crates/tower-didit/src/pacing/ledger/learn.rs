@@ -9,6 +9,13 @@
 //! all back within minutes once the other is gone. It is never above the limit proper, and one refusal never takes more
 //! than half of it, because the other's burst that just happened is no measure of what is left in the long run. Refusals
 //! of requests that were on their way already say nothing new.
+//!
+//! # The adopted limit
+//!
+//! A limit that the server names is taken over when there is no doubt which scope it is of. It may have been named by
+//! mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured limit
+//! and is not named again for ten windows counts as learned from then on: answers raise it, and if the server still means
+//! it, it refuses one request and names it again.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -26,6 +33,8 @@ pub(super) struct Limit {
     /// What can be had beside others.
     learned: f64,
     lowered_at: Option<Instant>,
+    /// When the server last named a limit other than the configured one.
+    named_at: Option<Instant>,
 }
 
 /// What a refusal changed.
@@ -60,11 +69,16 @@ impl Limit {
     const HIGHEST: u32 = 10;
 
     pub(super) fn new(configured: NonZeroU32) -> Self {
-        Self { configured, adopted: configured, learned: f64::from(configured.get()), lowered_at: None }
+        Self { configured, adopted: configured, learned: f64::from(configured.get()), lowered_at: None, named_at: None }
     }
 
     pub(super) fn adopted(&self) -> NonZeroU32 {
         self.adopted
+    }
+
+    /// The limit that the server named, if it is not the configured one.
+    pub(super) fn named(&self) -> Option<u32> {
+        (self.adopted != self.configured).then(|| self.adopted.get())
     }
 
     /// The limit that is kept to.
@@ -79,8 +93,10 @@ impl Limit {
     }
 
     /// Goes back to what another process had learned.
-    pub(super) fn restore(&mut self, adopted: u32, learned: Option<f64>, now: Instant, raise: bool) {
-        self.adopt(adopted, raise);
+    pub(super) fn restore(&mut self, named: Option<u32>, learned: Option<f64>, now: Instant, raise: bool) {
+        if let Some(limit) = named {
+            self.adopt(limit, now, raise);
+        }
         if let Some(learned) = learned.filter(|learned| learned.is_finite()) {
             self.learned = learned.clamp(1.0, f64::from(self.adopted.get()));
             self.lowered_at = Some(now);
@@ -88,12 +104,13 @@ impl Limit {
     }
 
     /// Takes over a limit that the server named; true if that changed anything.
-    pub(super) fn adopt(&mut self, limit: u32, raise: bool) -> bool {
+    pub(super) fn adopt(&mut self, limit: u32, now: Instant, raise: bool) -> bool {
         let highest = if raise { self.configured.get().saturating_mul(Self::HIGHEST) } else { self.configured.get() };
         let Some(limit) = NonZeroU32::new(limit.min(highest)) else { return false };
         let changed = limit != self.adopted;
         self.adopted = limit;
         self.learned = self.learned.min(f64::from(limit.get()));
+        self.named_at = self.named().map(|_| now);
         changed
     }
 
@@ -109,11 +126,23 @@ impl Limit {
         self.lowered_at = Some(now);
     }
 
+    /// The server has not repeated for so long that its limit is lower than the configured one that it may have meant
+    /// something else, or has changed it back: its word counts as learned from here on.
+    fn doubt(&mut self, hold: Duration, now: Instant) {
+        let Some(at) = self.named_at.filter(|at| now >= *at + hold * Self::FORGOTTEN_AFTER) else { return };
+        if self.adopted < self.configured {
+            self.learned = self.effective() as f64;
+            self.lowered_at = Some(self.lowered_at.map_or(at, |lowered| lowered.max(at)));
+            (self.adopted, self.named_at) = (self.configured, None);
+        }
+    }
+
     /// A request was answered.
     fn raise(&mut self, hold: Duration, now: Instant) {
         /// A slot and more for each answer: beyond that nothing is gained.
         const MOST_DOUBLINGS: f64 = 8.0;
 
+        self.doubt(hold, now);
         let Some(at) = self.lowered_at else { return };
         let quiet = now.saturating_duration_since(at).as_secs_f64() / hold.as_secs_f64().max(1e-3);
         self.learned += Self::INCREASE * quiet.floor().min(MOST_DOUBLINGS).exp2();
@@ -123,9 +152,10 @@ impl Limit {
         }
     }
 
-    /// When the learned limit is no longer remembered on its account.
+    /// When a limit that was learned, or named by the server, is no longer remembered on its account.
     pub(super) fn forgotten_at(&self, hold: Duration, now: Instant) -> Instant {
-        self.lowered_at.map_or(now, |at| (at + hold * Self::FORGOTTEN_AFTER).max(now))
+        let latest = self.lowered_at.max(self.named_at);
+        latest.map_or(now, |at| (at + hold * Self::FORGOTTEN_AFTER).max(now))
     }
 }
 
@@ -145,7 +175,7 @@ impl Ledger {
         sent: Instant,
         now: Instant,
     ) -> Option<Lesson> {
-        let (id, adopted) = self.attribute(set, limit)?;
+        let (id, adopted) = self.attribute(set, limit, now)?;
         let scope = &mut self.scopes[id.index()];
         scope.expire(now);
         scope.limit.lower(scope.all.used(), sent, now);
@@ -163,6 +193,7 @@ impl Ledger {
             let scope = &mut self.scopes[id.index()];
             let before = scope.limit.effective();
             scope.limit.raise(scope.hold, now);
+            scope.reshape(&self.rules);
             raised |= scope.limit.effective() > before;
         }
         if raised {
@@ -182,7 +213,7 @@ impl Ledger {
         reset: Option<Duration>,
         now: Instant,
     ) -> Option<(ScopeId, usize)> {
-        let (id, _) = self.attribute(set, limit).filter(|_| limit.is_some() || set.iter().count() == 1)?;
+        let (id, _) = self.attribute(set, limit, now).filter(|_| limit.is_some() || set.iter().count() == 1)?;
         let scope = &mut self.scopes[id.index()];
         // A limit that is said and was not adopted is that of another scope than ours.
         let stated = limit.map_or(scope.limit.adopted().get(), |limit| limit.min(scope.limit.adopted().get()));
@@ -198,7 +229,7 @@ impl Ledger {
     }
 
     /// Which scope the server speaks of, and the limit that is taken over from it.
-    fn attribute(&mut self, set: ScopeSet, limit: Option<u32>) -> Option<(ScopeId, Option<u32>)> {
+    fn attribute(&mut self, set: ScopeSet, limit: Option<u32>, now: Instant) -> Option<(ScopeId, Option<u32>)> {
         let Self { scopes, rules, .. } = self;
         let adopted = |id: ScopeId| scopes[id.index()].limit.adopted().get();
         let fullness = |id: ScopeId| scopes[id.index()].all.used() as f64 / f64::from(adopted(id));
@@ -206,13 +237,16 @@ impl Ledger {
             // Of several with one limit, the fullest it must have been.
             let named = set.iter().filter(|id| adopted(*id) == limit);
             if let Some(id) = named.max_by(|one, other| fullness(*one).total_cmp(&fullness(*other))) {
+                scopes[id.index()].limit.adopt(limit, now, rules.raise_limits);
                 return Some((id, None));
             }
             let mut ids = set.iter();
             if let (Some(only), None) = (ids.next(), ids.next()) {
                 // Which scope it is cannot be doubted, so its limit was changed.
-                let changed = scopes[only.index()].limit.adopt(limit, rules.raise_limits);
-                return Some((only, changed.then(|| scopes[only.index()].limit.adopted().get())));
+                let scope = &mut scopes[only.index()];
+                let changed = scope.limit.adopt(limit, now, rules.raise_limits);
+                scope.reshape(rules);
+                return Some((only, changed.then(|| scope.limit.adopted().get())));
             }
         }
         set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, None))

@@ -42,7 +42,13 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, num::NonZeroU32, task::Waker, time::Duration};
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    panic::{self, AssertUnwindSafe},
+    task::Waker,
+    time::Duration,
+};
 
 use didit_api::{Limits, ScopeId, ScopeSet};
 use tokio::time::Instant;
@@ -50,7 +56,7 @@ use tokio::time::Instant;
 pub(super) use self::queue::WaiterId;
 pub use self::snapshot::ScopeRecord;
 use self::{
-    forecast::RoundTrips,
+    forecast::{Foretold, RoundTrips},
     queue::{Class, Latest, Queues, Rank, State},
     scope::Scope,
 };
@@ -214,38 +220,41 @@ impl Ledger {
             }
             return Asked::Granted;
         }
-        let crowded = |id: &ScopeId| self.scopes[id.index()].waiting >= self.rules.max_waiting;
+        let crowded = |id: &ScopeId| self.is_crowded(*id, asking.priority);
         if let Some(scope) = asking.set.iter().find(crowded) {
             return Asked::Refused(Refusal { scope, retry_at: self.next_start(scope, now), why: Why::QueueFull });
         }
         let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
         let latest = self.latest(asking.deadline, now);
+        let mut doubtful = false;
         if let Some(latest) = latest
             && self.surely_started(need, now) > latest.at
-            && let Some((retry_at, scope)) = self.foretell(*self.queues.class(class), now)
-            && retry_at > latest.at
+            && let Some(Foretold { at, scope, exact }) = self.foretell(*self.queues.class(class), now)
         {
-            return Asked::Refused(Refusal { scope, retry_at, why: latest.why() });
+            if at > latest.at {
+                return Asked::Refused(Refusal { scope, retry_at: at, why: latest.why() });
+            }
+            doubtful = !exact;
         }
         let waiter = self.queues.join(class, latest, now);
         self.count_waiting(asking.set, 1);
-        if self.queues.overtakes(class) {
+        if doubtful || self.queues.overtakes(class) {
             self.doubt(now);
         }
         Asked::Queued(waiter)
     }
 
+    /// How long a call that asked now would wait.
+    pub(super) fn wait_of(&mut self, asking: &Asking, now: Instant) -> Duration {
+        let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
+        let start = self.foretell(*self.queues.class(class), now);
+        start.map_or(Duration::ZERO, |start| start.at.saturating_duration_since(now))
+    }
+
     /// Takes slots although there may be none; says how long the call should have waited.
     pub(super) fn overdraw(&mut self, asking: &Asking, now: Instant) -> Duration {
         let need = asking.need();
-        let wait = match self.has_room(need, now) {
-            true => Duration::ZERO,
-            false => {
-                let class = self.queues.class_of(asking.set, asking.priority, asking.repeated);
-                let start = self.foretell(*self.queues.class(class), now);
-                start.map_or(Duration::ZERO, |(start, _)| start.saturating_duration_since(now))
-            }
-        };
+        let wait = if self.has_room(need, now) { Duration::ZERO } else { self.wait_of(asking, now) };
         self.take(need, now);
         wait
     }
@@ -368,7 +377,7 @@ impl Ledger {
         let mut alone = ScopeSet::EMPTY;
         alone.insert(id);
         let newcomer = Class::newcomer(alone, Priority::Normal);
-        let start = self.foretell(newcomer, now).map_or(now, |(start, _)| start);
+        let start = self.foretell(newcomer, now).map_or(now, |start| start.at);
         Gauges {
             limit: scope.limit.adopted().get(),
             effective: scope.limit.effective(),
@@ -462,6 +471,18 @@ impl Ledger {
         })
     }
 
+    /// Whether as many wait for a scope as may. A call counts those of its own priority and above alone: a flood of batch
+    /// work shuts out nobody who goes before it.
+    fn is_crowded(&self, id: ScopeId, priority: Priority) -> bool {
+        let most = self.rules.max_waiting;
+        // Nearly always far from it, whatever their priorities.
+        self.scopes[id.index()].waiting >= most && {
+            let same = |class: &Class| class.set.contains(id) && class.priority <= priority;
+            let queues = self.queues.busy().filter(|(_, class)| same(class));
+            queues.map(|(_, class)| class.waiting).sum::<usize>() >= most
+        }
+    }
+
     fn take(&mut self, need: Need, now: Instant) {
         need.set.iter().for_each(|id| self.scopes[id.index()].take(need.low, now));
     }
@@ -515,8 +536,13 @@ impl Wakers {
     }
 
     /// Wakes whom that concerns, and drops the others.
+    ///
+    /// A waker that panics has been reported by the panic hook. It costs neither those after it their turn nor whoever
+    /// happened to serve it the slots that he took.
     pub(super) fn settle(self) {
-        self.woken.into_iter().for_each(Waker::wake);
+        for waker in self.woken {
+            drop(panic::catch_unwind(AssertUnwindSafe(|| waker.wake())));
+        }
         drop(self.retired);
     }
 }

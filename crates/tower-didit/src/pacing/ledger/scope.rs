@@ -102,6 +102,13 @@ impl Scope {
         }
     }
 
+    /// Spreads at the rate of the limit as it is now.
+    pub(super) fn reshape(&mut self, rules: &Rules) {
+        if let (Some(shape), Some(burst)) = (&mut self.shape, rules.burst) {
+            shape.adapt(self.limit.adopted(), self.hold, burst);
+        }
+    }
+
     /// How many slots calls may hold, those of low priority or all.
     pub(super) fn cap(&self, low: bool, rules: &Rules) -> usize {
         let limit = self.limit.effective();

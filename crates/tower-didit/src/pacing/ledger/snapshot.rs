@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use didit_api::Limits;
+use didit_api::{Limits, Scope};
 use tokio::time::Instant;
 
 use super::Ledger;
+use crate::pacing::pacer::ColdStart;
 
 /// What is known of one scope under one credential.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +22,8 @@ pub struct ScopeRecord {
     pub low_free_in: Vec<Duration>,
     /// How much longer the scope is paused.
     pub paused_for: Option<Duration>,
-    /// The limit, as configured or as the server has said since.
-    pub limit: u32,
+    /// The limit that the server has named since, if it is another than the configured one.
+    pub limit: Option<u32>,
     /// What is kept to instead, because somebody else uses the same credential.
     pub learned: Option<f64>,
 }
@@ -48,7 +49,7 @@ impl Ledger {
                 free_in: free_in(&scope.all),
                 low_free_in: free_in(&scope.low),
                 paused_for: scope.paused_until.map(|until| until.saturating_duration_since(now)),
-                limit: scope.limit.adopted().get(),
+                limit: scope.limit.named(),
                 learned: scope.limit.learned(),
             }
         });
@@ -64,7 +65,7 @@ impl Ledger {
         now: Instant,
     ) {
         for (scope, documented) in self.scopes.iter_mut().zip(limits.scopes()) {
-            let Some(record) = records.iter().find(|record| record.scope == documented.name()) else { continue };
+            let Some(record) = record_of(records, documented) else { continue };
             // No slot is held for longer than this, whatever a record says.
             let longest = self.rules.transit + scope.hold;
             let free = |in_| now + Duration::min(in_, longest).saturating_sub(elapsed);
@@ -74,21 +75,42 @@ impl Ledger {
                 scope.pause(until);
             }
             scope.limit.restore(record.limit, record.learned, now, self.rules.raise_limits);
+            scope.reshape(&self.rules);
             scope.expire(now);
         }
     }
 
-    /// Assumes that a share of each limit was sent by somebody who is gone since `since`: all of it just then, or spread
-    /// evenly over the window before.
-    pub(in crate::pacing) fn assume_sent(&mut self, share: f64, evenly: bool, since: Instant, now: Instant) {
-        for scope in &mut self.scopes {
+    /// Assumes what a cold start says about somebody who is gone since `since`, in those scopes of which there is no
+    /// record.
+    pub(in crate::pacing) fn assume(
+        &mut self,
+        cold_start: ColdStart,
+        limits: &Limits,
+        records: &[ScopeRecord],
+        since: Instant,
+        now: Instant,
+    ) {
+        let (share, evenly) = match cold_start {
+            ColdStart::Empty => return,
+            ColdStart::Share(share) => (share, true),
+            ColdStart::Full => (1.0, false),
+        };
+        // What was sent just then may still be on its way.
+        let transit = self.rules.transit;
+        let unknown = |documented: &Scope| record_of(records, documented).is_none();
+        let scopes = self.scopes.iter_mut().zip(limits.scopes()).filter(|(_, documented)| unknown(documented));
+        for (scope, _) in scopes {
             let limit = scope.limit.adopted().get();
             let sent = (f64::from(limit) * share).ceil() as u32;
             for place in 1..=sent {
-                let left = if evenly { scope.hold.mul_f64(f64::from(place) / f64::from(sent)) } else { scope.hold };
-                scope.all.cool(since + left);
+                let passed = f64::from(place) / f64::from(sent);
+                scope.all.cool(since + if evenly { scope.hold.mul_f64(passed) } else { transit + scope.hold });
             }
             scope.expire(now);
         }
     }
+}
+
+fn record_of<'a>(records: &'a [ScopeRecord], scope: &Scope) -> Option<&'a ScopeRecord> {
+    records.iter().find(|record| record.scope == scope.name())
 }

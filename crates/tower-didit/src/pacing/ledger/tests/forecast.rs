@@ -86,7 +86,7 @@ impl Scene {
     /// Lets another join, and says what was foretold and what came of it.
     fn foretold_and_real(&mut self, asking: &Asking, latency: Duration) -> Option<(Duration, Duration, Duration)> {
         let class = self.ledger.queues.class_of(asking.set, asking.priority, asking.repeated);
-        let (foretold, _) = self.ledger.foretell(*self.ledger.queues.class(class), self.now).unwrap();
+        let foretold = self.ledger.foretell(*self.ledger.queues.class(class), self.now).unwrap().at;
         let surely = self.ledger.surely_started(asking.need(), self.now);
         let Asked::Queued(waiter) = self.ledger.asked(asking, self.now) else { return None };
         self.waiting.insert(waiter.number, (waiter, *asking));
@@ -202,4 +202,80 @@ fn nobody_waits_longer_than_the_layer_allows() {
     let late = Refusal { scope: sets.scope(1), retry_at: now + WINDOW, why: Why::MaxWait };
     assert_eq!(refused, Asked::Refused(late));
     assert!(matches!(ledger.asked(&asking(sets.both), now + 31 * SECOND), Asked::Queued(_)));
+}
+
+/// Makes calls that are answered at once for as long as there is room, and queues the others.
+fn gather(ledger: &mut Ledger, asking: &Asking, count: usize, now: Instant) {
+    for _ in 0..count {
+        if ledger.asked(asking, now) == Asked::Granted {
+            ledger.release(asking.need(), Release::Answered, Some(now), now, &mut Wakers::default());
+        }
+    }
+}
+
+/// When the waiter starts if all who wait are answered at once.
+fn real_start(ledger: &mut Ledger, waiter: WaiterId, mut now: Instant) -> Instant {
+    let mut wake = Wakers::default();
+    loop {
+        ledger.tick(now, &mut wake);
+        for (_, granted) in mem::take(&mut ledger.uncollected) {
+            let class = ledger.queues.get(granted).unwrap().class;
+            let need = ledger.queues.class(class).need();
+            assert_eq!(ledger.looked(granted, now), Turn::Granted);
+            ledger.release(need, Release::Answered, Some(now), now, &mut wake);
+            if granted == waiter {
+                return now;
+            }
+        }
+        now = ledger.next_event(now).unwrap();
+    }
+}
+
+#[test]
+fn a_call_that_would_be_in_time_is_not_refused_behind_a_long_mixed_queue() {
+    let (mut ledger, sets, now) = alone();
+    ledger.round_trips.saw(Duration::ZERO);
+    for _ in 0..1_500 {
+        gather(&mut ledger, &asking(sets.wide), 1, now);
+        gather(&mut ledger, &asking(sets.both), 1, now);
+    }
+    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
+    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap();
+    let waiter = ledger.queued(&asking(sets.wide), now);
+    let real = real_start(&mut ledger, waiter, now);
+    assert!(!foretold.exact && foretold.at <= real, "{:?} was foretold, {:?} it took", foretold.at - now, real - now);
+    assert!(real - now <= (foretold.at - now).mul_f64(1.2), "{:?}, {:?}", foretold.at - now, real - now);
+}
+
+#[test]
+fn a_call_that_is_let_in_behind_a_long_mixed_queue_is_told_when_it_would_be_late_after_all() {
+    let (mut ledger, sets, now) = alone();
+    ledger.round_trips.saw(Duration::ZERO);
+    for _ in 0..1_500 {
+        gather(&mut ledger, &asking(sets.wide), 1, now);
+        gather(&mut ledger, &asking(sets.both), 1, now);
+    }
+    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
+    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap();
+    let call = Asking { deadline: Some(foretold.at), ..asking(sets.wide) };
+    let waiter = ledger.queued(&call, now);
+    ledger.tick(now + SECOND, &mut Wakers::default());
+    let turn = ledger.looked(waiter, now + SECOND);
+    assert!(matches!(turn, Turn::Refused(refusal) if refusal.retry_at > foretold.at), "{turn:?}");
+}
+
+#[test]
+fn calls_of_low_priority_that_go_by_their_age_are_counted_as_ahead() {
+    let (sets, now) = (Sets::new(), Instant::now());
+    let mut ledger = Ledger::new(&sets.limits, Rules { reserved_share: 0.0, ..rules(Duration::ZERO) }, now);
+    ledger.round_trips.saw(Duration::ZERO);
+    gather(&mut ledger, &Asking { priority: Priority::Low, ..asking(sets.wide) }, 4_000, now);
+    // All of them have waited for long when the next slots become free.
+    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
+    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap().at;
+    let call = Asking { deadline: Some(now + HOUR), ..asking(sets.wide) };
+    assert!(matches!(ledger.asked(&call, now), Asked::Refused(_)));
+    let waiter = ledger.queued(&asking(sets.wide), now);
+    let real = real_start(&mut ledger, waiter, now);
+    assert!(foretold <= real && real <= foretold + WINDOW, "{:?}, {:?}", foretold - now, real - now);
 }

@@ -13,7 +13,7 @@ use std::{
 use didit_api::Scope as LimitScope;
 
 use super::*;
-use crate::random::Randomness;
+use crate::{pacing::pacer::ColdStart, random::Randomness};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const TRANSIT: Duration = Duration::from_secs(5);
@@ -593,14 +593,107 @@ fn what_was_known_is_taken_up_and_nothing_is_free_before_its_time() {
 
 #[test]
 fn a_cold_start_assumes_what_it_is_told() {
-    let free_at = |share, evenly| {
+    let free_at = |cold_start| {
         let (mut ledger, sets, now) = alone();
-        ledger.assume_sent(share, evenly, now, now);
+        ledger.assume(cold_start, &sets.limits, &[], now, now);
         let used = ledger.gauges(sets.scope(0), now).used;
         let half = ledger.gauges(sets.scope(0), now + WINDOW / 2).used;
         (used, half, ledger.gauges(sets.scope(0), now + WINDOW).used)
     };
-    assert_eq!(free_at(1.0, false), (30, 30, 0));
-    assert_eq!(free_at(1.0, true), (30, 15, 0));
-    assert_eq!(free_at(0.5, true), (15, 8, 0));
+    assert_eq!(free_at(ColdStart::Empty), (0, 0, 0));
+    assert_eq!(free_at(ColdStart::Full), (30, 30, 30), "what was sent at the very end may still be on its way");
+    assert_eq!(free_at(ColdStart::Share(1.0)), (30, 15, 0));
+    assert_eq!(free_at(ColdStart::Share(0.5)), (15, 8, 0));
+    let (mut ledger, sets, now) = alone();
+    ledger.assume(ColdStart::Full, &sets.limits, &[], now, now);
+    assert_eq!(ledger.gauges(sets.scope(0), now + WINDOW + TRANSIT).used, 0);
+}
+
+#[test]
+fn a_scope_of_which_there_is_no_record_starts_cold() {
+    let (mut ledger, sets, now) = alone();
+    let mut records = ledger.records(&sets.limits, now);
+    records.remove(1);
+    ledger.assume(ColdStart::Full, &sets.limits, &records, now, now);
+    let used = [0, 1, 2].map(|index| ledger.gauges(sets.scope(index), now).used);
+    assert_eq!(used, [0, 4, 0]);
+}
+
+#[test]
+fn a_limit_is_recorded_only_if_the_server_named_it() {
+    let (mut ledger, sets, now) = alone();
+    assert_eq!(ledger.records(&sets.limits, now)[0].limit, None, "whoever goes on has a configuration of its own");
+    ledger.refused(sets.wide, Some(20), SECOND, now, now);
+    let records = ledger.records(&sets.limits, now);
+    assert_eq!(records[0].limit, Some(20));
+    let mut next = Ledger::new(&sets.limits, rules(Duration::ZERO), now);
+    next.take_up(&sets.limits, &records, Duration::ZERO, now);
+    assert_eq!(next.gauges(sets.scope(0), now).limit, 20);
+}
+
+#[test]
+fn a_limit_that_the_server_no_longer_names_is_relaxed_towards_the_configured_one() {
+    let (mut ledger, sets, now) = alone();
+    let (wide, mut wake) = (sets.scope(0), Wakers::default());
+    ledger.refused(sets.wide, Some(1), SECOND, now, now);
+    let limits = |ledger: &mut Ledger, now| {
+        let gauges = ledger.gauges(wide, now);
+        (gauges.limit, gauges.effective)
+    };
+    ledger.answered(sets.wide, now + 9 * WINDOW, &mut wake);
+    assert_eq!(limits(&mut ledger, now + 9 * WINDOW), (1, 1));
+    assert!(ledger.idle_at(now + 9 * WINDOW).is_some_and(|at| at >= now + 10 * WINDOW), "and not forgotten until then");
+    // Whoever names it again means it.
+    let again = now + 9 * WINDOW;
+    ledger.refused(sets.wide, Some(1), SECOND, again, again);
+    ledger.answered(sets.wide, now + 18 * WINDOW, &mut wake);
+    assert_eq!(limits(&mut ledger, now + 18 * WINDOW), (1, 1));
+    let later = again + 10 * WINDOW;
+    ledger.answered(sets.wide, later, &mut wake);
+    assert_eq!(limits(&mut ledger, later), (30, 6), "1, and 0.02 doubled eight times");
+    (0..10).for_each(|_| ledger.answered(sets.wide, later, &mut wake));
+    assert_eq!(limits(&mut ledger, later), (30, 30));
+}
+
+#[test]
+fn a_limit_that_was_raised_is_used_with_a_burst_too() {
+    let (sets, now) = (Sets::new(), Instant::now());
+    let rules = Rules { raise_limits: true, burst: NonZeroU32::new(10), ..rules(Duration::ZERO) };
+    let mut ledger = Ledger::new(&sets.limits, rules, now);
+    ledger.resynchronise(sets.wide, Some(300), 300, None, now);
+    (0..10).for_each(|_| ledger.answered_at_once(&asking(sets.wide), now));
+    assert_eq!(ledger.gauges(sets.scope(0), now).predicted_wait, WINDOW / 300);
+}
+
+#[test]
+fn a_flood_of_low_priority_leaves_room_in_the_queue_to_the_others() {
+    let (sets, now) = (Sets::new(), Instant::now());
+    let mut ledger = Ledger::new(&sets.limits, Rules { max_waiting: 5, ..rules(Duration::ZERO) }, now);
+    let of = |priority| Asking { priority, ..asking(sets.wide) };
+    (0..30).for_each(|_| ledger.answered_at_once(&asking(sets.wide), now));
+    for priority in [Priority::Low, Priority::Normal, Priority::High] {
+        for _ in 0..5 {
+            ledger.queued(&of(priority), now);
+        }
+        let asked = ledger.asked(&of(priority), now);
+        assert!(matches!(asked, Asked::Refused(Refusal { why: Why::QueueFull, .. })), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_nobody_else_his_turn() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("somebody's waker");
+        }
+    }
+
+    let rung = Arc::default();
+    let mut wake = Wakers::default();
+    wake.wake(Some(Arc::new(Panics).into()));
+    wake.wake(Some(Arc::new(Bell { number: 7, rung: Arc::clone(&rung) }).into()));
+    wake.settle();
+    assert_eq!(*rung.lock().unwrap(), [7]);
 }
