@@ -301,7 +301,7 @@ fn every_key_is_in_the_schema_with_its_meaning() {
 #[test]
 fn of_a_secret_and_its_file_the_stronger_source_counts() {
     let file = std::env::temp_dir().join(format!("didit-key-{}", std::process::id()));
-    std::fs::write(&file, "from-its-file\n").unwrap();
+    fs::write(&file, "from-its-file\n").unwrap();
     let path = file.to_str().unwrap();
     let key = |text: &str, variable: (&str, &str)| {
         let sources = Sources::new().text("t.toml", text, Format::Toml).unwrap();
@@ -310,5 +310,5 @@ fn of_a_secret_and_its_file_the_stronger_source_counts() {
     };
     assert_eq!(key("api_key = 'in-the-text'", ("DIDIT_API_KEY_FILE", path)), "from-its-file");
     assert_eq!(key(&format!("api_key_file = '{path}'"), ("DIDIT_API_KEY", "given")), "given");
-    std::fs::remove_file(file).unwrap();
+    fs::remove_file(file).unwrap();
 }
