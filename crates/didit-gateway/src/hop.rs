@@ -20,10 +20,14 @@ pub(crate) fn remove(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        // As bytes: one name that is none must not hide the others.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect();
+    // RFC 9112 section 6.3: of the two, this is the one that does not count, and it must not go on alone.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     for name in listed.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
@@ -63,6 +67,27 @@ mod tests {
         assert!(asks_for_upgrade(&headers));
         remove(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn a_name_that_is_none_does_not_hide_the_others() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_bytes(b"x-one,\xe9, x-two").unwrap());
+        headers.insert("x-one", HeaderValue::from_static("1"));
+        headers.insert("x-two", HeaderValue::from_static("1"));
+        remove(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn a_length_beside_an_encoding_goes_with_it() {
+        let length = (header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        let mut headers = HeaderMap::from_iter([length.clone()]);
+        remove(&mut headers);
+        assert_eq!(headers.len(), 1);
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        remove(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 
     #[test]

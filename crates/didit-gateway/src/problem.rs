@@ -103,6 +103,19 @@ impl Problem {
         }
     }
 
+    /// The upstream changed to another protocol, which no request of the gateway asks for.
+    pub(crate) fn unasked_upgrade() -> Self {
+        Self {
+            layer: "transport",
+            ..Self::refused(
+                StatusCode::BAD_GATEWAY,
+                "transport",
+                "The connection to Didit failed",
+                "the upstream changed to another protocol, unasked",
+            )
+        }
+    }
+
     pub(crate) fn of_upload(error: UploadError) -> Self {
         let (status, kind, title) = match error {
             UploadError::TooLarge { .. } => {

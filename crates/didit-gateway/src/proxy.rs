@@ -143,6 +143,10 @@ impl Proxy {
         };
         let response = result.map_err(|error| Problem::of(&error))?;
         let (mut parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            // Nobody asked for another protocol: the request's Upgrade stays here.
+            return Err(Problem::unasked_upgrade());
+        }
         hop::remove(&mut parts.headers);
         let mut answered = Response::new(Answer::upstream(body, self.settings.body_timeout.0));
         (*answered.status_mut(), *answered.headers_mut()) = (parts.status, parts.headers);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderName, Method, Request, StatusCode, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, request::Parts, uri::Authority};
 use subtle::ConstantTimeEq;
 
 use crate::{hop, problem::Problem, settings::Settings};
@@ -82,11 +82,7 @@ impl Doorkeeper {
         if !parts.uri.path().starts_with('/') {
             return bad("target", "The request's target is no path", "a path that begins with / is needed");
         }
-        self.check_host(parts)?;
-        if headers.contains_key(header::ORIGIN) || headers.get(FETCH_SITE).is_some_and(|site| site != "none") {
-            let detail = "this gateway holds a key, so no page in a browser may use it";
-            return Err(Problem::refused(StatusCode::FORBIDDEN, "browser", "Browsers are refused", detail));
-        }
+        self.check_origin(headers, &parts.uri)?;
         if hop::asks_for_upgrade(headers) {
             let detail = "this gateway speaks HTTP and changes to nothing else";
             return Err(Problem::refused(StatusCode::NOT_IMPLEMENTED, "upgrade", "An upgrade is refused", detail));
@@ -108,10 +104,20 @@ impl Doorkeeper {
         Ok(())
     }
 
-    fn check_host(&self, parts: &Parts) -> Result<(), Problem> {
+    /// Refuses a request that is addressed to somebody else, or comes from a page in a browser.
+    pub(crate) fn check_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+        self.check_host(headers, uri)?;
+        if headers.contains_key(header::ORIGIN) || headers.get(FETCH_SITE).is_some_and(|site| site != "none") {
+            let detail = "this gateway holds a key, so no page in a browser may use it";
+            return Err(Problem::refused(StatusCode::FORBIDDEN, "browser", "Browsers are refused", detail));
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
         let bad =
             |detail| Err(Problem::refused(StatusCode::BAD_REQUEST, "host", "The request's Host is no use", detail));
-        let mut named = parts.headers.get_all(header::HOST).iter();
+        let mut named = headers.get_all(header::HOST).iter();
         let in_header = match named.next().map(|host| Authority::try_from(host.as_bytes())) {
             Some(Ok(host)) => Some(host),
             Some(Err(_)) => return bad("Host is not a host"),
@@ -120,7 +126,7 @@ impl Doorkeeper {
         if named.next().is_some() {
             return bad("there is more than one Host");
         }
-        let host = match (parts.uri.authority(), in_header) {
+        let host = match (uri.authority(), in_header) {
             (Some(authority), Some(host)) if *authority != host => return bad("Host and :authority differ"),
             (Some(authority), _) => authority.clone(),
             (None, Some(host)) => host,

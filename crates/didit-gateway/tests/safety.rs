@@ -148,3 +148,21 @@ async fn heads_and_bodies_are_bounded() {
     let unannounced = raw(gateway.local_addr(), request).await;
     assert!(unannounced.starts_with("HTTP/1.1 413"), "{unannounced}");
 }
+
+#[tokio::test]
+async fn pages_in_browsers_are_no_operators() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "").await;
+    let operations = gateway.operations_addr().unwrap();
+    for (fields, status) in [
+        ("host: evil.example", "421"),
+        ("host: localhost\r\norigin: https://evil.example", "403"),
+        ("host: localhost", "200"),
+    ] {
+        for path in ["/status", "/healthz"] {
+            let request = format!("GET {path} HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n");
+            let answer = raw(operations, request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path} {fields}: {answer}");
+        }
+    }
+}

@@ -109,3 +109,33 @@ async fn what_stands_in_a_body_is_no_request() {
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
     assert!(answers.contains("GET /last\n") && !answers.contains("GET /inner\n"), "{answers}");
 }
+
+/// An upstream that gives every connection the same bytes for an answer.
+fn answering(answer: &'static str) -> tests::Upstream {
+    tests::Upstream::raw(move |_, mut stream| async move {
+        until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        rest(&mut stream).await;
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_with_two_lengths_goes_on_with_one() {
+    let upstream =
+        answering("HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let gateway = gateway(&base(&upstream), "").await;
+    let request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let answer = raw(gateway.local_addr(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
+    assert!(!answer.contains("content-length") && answer.contains("\r\nhello\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_change_of_protocol_that_nobody_asked_for_is_no_answer() {
+    let upstream = answering("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+    let gateway = gateway(&base(&upstream), "retry.max_attempts = 1").await;
+    let request = "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let answer = raw(gateway.local_addr(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("transport"), "{answer}");
+}

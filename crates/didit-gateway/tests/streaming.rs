@@ -171,3 +171,30 @@ async fn an_application_that_does_not_read_is_let_go() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn bad_uploads_of_one_application_do_not_shut_out_the_others() {
+    for upstream_h2c in [false, true] {
+        let config = format!(
+            "circuit_breaker.consecutive_failures = 2\nretry.max_attempts = 1\n\
+             gateway = {{ max_body = 10, body_timeout = '100ms', upstream_h2c = {upstream_h2c} }}"
+        );
+        let scene = scene(didit_sandbox::Sandbox::builder().build().unwrap(), &config).await;
+        let gateway = &scene.gateway;
+        let head = "POST /v3/session/ HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        // Too large, too slow, and no chunk.
+        for (rest, status) in [("ff\r\nmore than that", "413"), ("", "408"), ("zz\r\n", "400")] {
+            for _ in 0..3 {
+                let answer = raw(gateway.local_addr(), format!("{head}{rest}")).await;
+                // Over HTTP/2 the client does not say what the body failed of.
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) || upstream_h2c, "{answer}");
+                assert!(!answer.contains("circuit-open"), "{answer}");
+            }
+        }
+        let status = send(gateway.operations_addr().unwrap(), get("/status")).await.json();
+        for (group, circuit) in status["circuits"].as_object().unwrap() {
+            assert_eq!((&circuit["state"], &circuit["failures"]), (&"closed".into(), &0.into()), "{group}");
+        }
+        assert_eq!(send(gateway.local_addr(), get("/v3/sessions/")).await.status, 200);
+    }
+}

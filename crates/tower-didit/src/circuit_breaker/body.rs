@@ -122,7 +122,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
-        let health = this.classifier.of(&result).into();
+        let health = Health::of(this.classifier, &result);
         let mut pass = this.pass.take();
         // Good headers are half of a good answer: the body has the other half to say.
         if let (true, Some(pass)) = (result.is_err() || health != Health::Good, &mut pass) {

@@ -6,7 +6,7 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::{Error, Open, circuits::Pass};
+use super::{Error, Open, circuits::Pass, machine::Health};
 use crate::{outcome::Classify, refusable::Refusable};
 
 pin_project! {
@@ -61,7 +61,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
-        this.pass.settle(this.classifier.of(&result).into());
+        this.pass.settle(Health::of(this.classifier, &result));
         Poll::Ready(result)
     }
 }

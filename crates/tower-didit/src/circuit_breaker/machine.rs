@@ -35,7 +35,7 @@ use super::{
     window::{Totals, Window},
 };
 use crate::{
-    outcome::{NotSent, Outcome, Refusal},
+    outcome::{Classify, NotSent, Outcome, Refusal},
     random::Randomness,
     sync::{AtomicU64, Mutex, Ordering},
 };
@@ -58,6 +58,17 @@ pub(super) enum Health {
     Bad { retry_after: Option<Duration> },
     /// Nothing: it never got there, or the answer is about this caller alone.
     Unknown,
+}
+
+impl Health {
+    /// What one attempt's result says.
+    pub(super) fn of<C: Classify<E>, B, E>(classifier: &C, result: &Result<http::Response<B>, E>) -> Self {
+        match result {
+            // NOTE: an upload that is too large or breaks off is its sender's doing; others must not be shut out for it.
+            Err(error) if classifier.is_own(error) => Self::Unknown,
+            result => classifier.of(result).into(),
+        }
+    }
 }
 
 impl From<Outcome> for Health {

@@ -202,12 +202,14 @@ impl Sources {
         let preset = Config::preset(self.preset(&words)?);
         lay(&mut tree, serde_json::to_value(preset).unwrap_or_default());
         if let Some(file) = &self.file {
+            drop_rivals(&mut tree, &file.value);
             lay(&mut tree, file.value.clone());
         }
         for word in words {
             let value = typed(&word.text, self.schema_of(&word.key, &schema));
             let nested =
                 word.key.0.iter().rev().fold(value, |value, part| Map::from_iter([(part.clone(), value)]).into());
+            drop_rivals(&mut tree, &nested);
             lay(&mut tree, nested);
         }
         Ok(tree)
@@ -268,6 +270,28 @@ impl Sources {
 
 /// The top-level key that names the preset.
 pub(super) const PRESET: &str = "preset";
+
+/// A secret is given as it is or as a file that holds it: a source that names one of the two means not the other of
+/// a source below.
+fn drop_rivals(under: &mut Map<String, Value>, over: &Value) {
+    const FILE: &str = "_file";
+
+    let Value::Object(over) = over else { return };
+    let names: Vec<&str> = over.keys().map(String::as_str).collect();
+    for (name, value) in over {
+        if let (Some(Value::Object(under)), true) = (under.get_mut(name), value.is_object()) {
+            drop_rivals(under, value);
+            continue;
+        }
+        let rival = name.strip_suffix(FILE).map_or_else(|| format!("{name}{FILE}"), str::to_owned);
+        if !value.is_null() && !names.contains(&rival.as_str()) {
+            // A setting without the other form has no such neighbour.
+            if let Some(rival) = under.get_mut(&rival) {
+                *rival = Value::Null;
+            }
+        }
+    }
+}
 
 /// Lays a tree over another: tables key by key, everything else as a whole.
 fn lay(under: &mut Map<String, Value>, over: Value) {

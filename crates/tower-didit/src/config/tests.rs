@@ -297,3 +297,18 @@ fn every_key_is_in_the_schema_with_its_meaning() {
     }
     walk(&schema::inlined::<Config>(), &json!(Config::default()), "");
 }
+
+#[test]
+fn of_a_secret_and_its_file_the_stronger_source_counts() {
+    let file = std::env::temp_dir().join(format!("didit-key-{}", std::process::id()));
+    fs::write(&file, "from-its-file\n").unwrap();
+    let path = file.to_str().unwrap();
+    let key = |text: &str, variable: (&str, &str)| {
+        let sources = Sources::new().text("t.toml", text, Format::Toml).unwrap();
+        let config = sources.environment([(variable.0.to_owned(), variable.1.to_owned())]).config().unwrap();
+        config.api_key.unwrap().expose().to_owned()
+    };
+    assert_eq!(key("api_key = 'in-the-text'", ("DIDIT_API_KEY_FILE", path)), "from-its-file");
+    assert_eq!(key(&format!("api_key_file = '{path}'"), ("DIDIT_API_KEY", "given")), "given");
+    fs::remove_file(file).unwrap();
+}

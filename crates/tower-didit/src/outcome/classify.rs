@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{Outcome, of_error, of_response};
+use super::{Outcome, error::is_own, of_error, of_response};
 
 /// Reads the meaning out of what an attempt came back with.
 ///
@@ -15,6 +15,12 @@ pub trait Classify<E> {
 
     /// What an error means.
     fn error(&self, error: &E) -> Outcome;
+
+    /// Whether an error is this process's own, and says nothing about the server although the request was sent in part.
+    /// The circuit breaker then learns nothing from it. Without an implementation: never.
+    fn is_own(&self, _error: &E) -> bool {
+        false
+    }
 
     /// What a result means.
     fn of<B>(&self, result: &Result<Response<B>, E>) -> Outcome {
@@ -39,6 +45,10 @@ impl<E: StdError + 'static> Classify<E> for DiditClassifier {
 
     fn error(&self, error: &E) -> Outcome {
         of_error(error)
+    }
+
+    fn is_own(&self, error: &E) -> bool {
+        is_own(error)
     }
 }
 

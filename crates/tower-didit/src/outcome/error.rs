@@ -71,9 +71,6 @@ impl Default for NeverSent {
 /// A client that follows redirections spoils the proof: an error of the second request says nothing about the first.
 /// hyper's clients never do; for reqwest it is switched off with `redirect(Policy::none())`.
 pub fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
-    /// Far more links than real errors have; an error that is its own source must not hang the call.
-    const MOST_LINKS: usize = 64;
-
     let mut link = Some(error);
     for _ in 0..MOST_LINKS {
         match link.map(read) {
@@ -83,6 +80,39 @@ pub fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
         }
     }
     Outcome::Ambiguous
+}
+
+/// Far more links than real errors have; an error that is its own source must not hang the call.
+const MOST_LINKS: usize = 64;
+
+/// Whether an attempt failed of the request's own body, or of what else the client was given.
+///
+/// The request is [`Ambiguous`](Outcome::Ambiguous), for its head was sent; but the server has no part in it. hyper says
+/// so itself on HTTP/1, and on HTTP/2 the stream was then reset from this side.
+pub(super) fn is_own(error: &(dyn StdError + 'static)) -> bool {
+    let mut link = Some(error);
+    for _ in 0..MOST_LINKS {
+        let Some(error) = link else { break };
+        #[cfg(feature = "hyper")]
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>()
+            && error.is_connect()
+        {
+            return false;
+        }
+        #[cfg(feature = "hyper")]
+        if error.downcast_ref().is_some_and(hyper::Error::is_user) {
+            return true;
+        }
+        #[cfg(feature = "h2")]
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_reset() && !error.is_remote() && !error.is_library();
+        }
+        link = match error.downcast_ref::<io::Error>() {
+            Some(error) => error.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// What one link of the chain says.

@@ -11,7 +11,7 @@
 //! |---|---|---|---|---|
 //! | [`NotSent`](Outcome::NotSent) | provably never reached Didit | always allowed | failure (a local refusal: nothing) | slot back at once |
 //! | [`Refused`](Outcome::Refused) | Didit looked and did nothing | allowed, never before the server's hint | 429 nothing, 503 failure | scope paused after a 429 |
-//! | [`Ambiguous`](Outcome::Ambiguous) | may or may not have been done | only if repeating is safe | failure | slot held longer |
+//! | [`Ambiguous`](Outcome::Ambiguous) | may or may not have been done | only if repeating is safe | failure (of the request's own body: nothing) | slot held longer |
 //! | [`Answered`](Outcome::Answered) | done, or finally rejected | never | success | slot held for a window |
 //!
 //! # Example
