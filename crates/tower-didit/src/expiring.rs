@@ -18,8 +18,8 @@ pin_project! {
         #[pin]
         inner: F,
         at: Instant,
-        #[pin]
-        timer: Option<Sleep>,
+        // Boxed, because a call that has not begun to wait is copied from layer to layer and has none.
+        timer: Option<Pin<Box<Sleep>>>,
         expired: Option<L>,
     }
 }
@@ -27,6 +27,12 @@ pin_project! {
 impl<F, L> Expiring<F, L> {
     pub(crate) fn new(inner: F, at: Instant, expired: L) -> Self {
         Self { inner, at, timer: None, expired: Some(expired) }
+    }
+
+    /// When it ends at the latest.
+    #[cfg(feature = "deadline")]
+    pub(crate) fn at(&self) -> Instant {
+        self.at
     }
 }
 
@@ -37,14 +43,12 @@ where
     type Output = Result<T, LayerError<L, E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result.map_err(LayerError::Inner));
         }
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(*this.at)));
-        }
-        let expired = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.at)));
+        let expired = timer.as_mut().poll(cx).is_ready();
         match this.expired.take_if(|_| expired) {
             Some(error) => Poll::Ready(Err(LayerError::Layer(error))),
             None => Poll::Pending,

@@ -165,6 +165,7 @@ mod in_memory;
 pub mod outcome;
 #[cfg(any(feature = "idempotency", feature = "webhook"))]
 mod payload;
+mod pool;
 pub mod quota;
 mod random;
 #[cfg(any(feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]

@@ -10,6 +10,7 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    thread::LocalKey,
 };
 
 use http::{Request, Response};
@@ -19,9 +20,12 @@ use tokio::time::Instant;
 #[cfg(feature = "telemetry")]
 use super::phases::{Phase, Phases};
 use super::{CallOptions, CallReport};
-use crate::outcome::{NotSent, Outcome};
 #[cfg(any(feature = "correlation", feature = "telemetry"))]
 use crate::trace::TraceContext;
+use crate::{
+    outcome::{NotSent, Outcome},
+    pool::{self, Pooled},
+};
 
 /// The state of a running call.
 #[derive(Debug, Default)]
@@ -62,33 +66,19 @@ impl Call {
 
 thread_local! {
     static CURRENT: RefCell<Option<Box<Call>>> = const { RefCell::new(None) };
-    // States of calls that ended here.
-    #[expect(clippy::vec_box, reason = "the boxes are handed out as they are")]
-    static SPARE: RefCell<Vec<Box<Call>>> = const { RefCell::new(Vec::new()) };
+    // Boxed, because every layer's future has room for one, and only that of the outermost holds it: in place, they would
+    // be half of what a call copies about.
+    static SPARE: pool::Spare<Call> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many states of calls that ended a thread keeps for those to come: as many as it is likely to have under way at once,
-/// in less memory than one buffer of a connection takes.
-const MOST_SPARE: usize = 64;
+impl Pooled for Call {
+    fn spare() -> &'static LocalKey<pool::Spare<Self>> {
+        &SPARE
+    }
 
-/// A new state, in the memory of one that has ended if there is any.
-///
-/// Boxed, because every layer's future has room for one, and only that of the outermost holds it: in place, they would be
-/// half of what a call copies about.
-fn new_state() -> Box<Call> {
-    SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten().unwrap_or_default()
-}
-
-/// Keeps the memory of a state for another call.
-fn recycle(mut state: Box<Call>) {
-    *state = Call::default();
-    // While a thread ends, nothing is kept.
-    let _ = SPARE.try_with(|spare| {
-        let mut spare = spare.borrow_mut();
-        if spare.len() < MOST_SPARE {
-            spare.push(state);
-        }
-    });
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// Reads or writes the running call, if there is one.
@@ -110,21 +100,21 @@ pub(crate) fn now() -> Instant {
     with(|call| *call.now.get_or_insert_with(Instant::now)).unwrap_or_else(Instant::now)
 }
 
-/// Runs `run` under a deadline of its own, if that is earlier than the running call's, which is restored afterwards.
+/// Puts the running call under a deadline of its own while the guard lives, if that is earlier than the call's.
 #[cfg(feature = "deadline")]
-pub(crate) fn until<R>(at: Instant, run: impl FnOnce() -> R) -> R {
-    struct Restore(Option<Instant>);
+pub(crate) fn until(at: Instant) -> Until {
+    Until(with(|call| call.deadline.replace(call.deadline.map_or(at, |outer| outer.min(at)))).flatten())
+}
 
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            with(|call| call.deadline = self.0);
-        }
+/// Restores the deadline that was there before; see [`until`].
+#[cfg(feature = "deadline")]
+pub(crate) struct Until(Option<Instant>);
+
+#[cfg(feature = "deadline")]
+impl Drop for Until {
+    fn drop(&mut self) {
+        with(|call| call.deadline = self.0);
     }
-
-    let outer = deadline();
-    with(|call| call.deadline = Some(outer.map_or(at, |outer| outer.min(at))));
-    let _restore = Restore(outer);
-    run()
 }
 
 /// How many attempts of calls of their own that failed within the running one may have been carried out.
@@ -136,20 +126,22 @@ pub(crate) fn doubts_within() -> u32 {
     0
 }
 
-/// Runs `run`, which belongs to an attempt, as what is repeated further out; afterwards it is as before, so that the next
-/// call within the running one is repeated too.
+/// Marks what belongs to an attempt as repeated further out while the guard lives; afterwards it is as before, so that the
+/// next call within the running one is repeated too.
 #[cfg(feature = "retry")]
-pub(crate) fn repeating<R>(run: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+pub(crate) fn repeating() -> Repeating {
+    Repeating(with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default())
+}
 
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            with(|call| call.retried = self.0);
-        }
+/// Restores what was so before; see [`repeating`].
+#[cfg(feature = "retry")]
+pub(crate) struct Repeating(bool);
+
+#[cfg(feature = "retry")]
+impl Drop for Repeating {
+    fn drop(&mut self) {
+        with(|call| call.retried = self.0);
     }
-
-    let _restore = Restore(with(|call| mem::replace(&mut call.retried, true)).unwrap_or_default());
-    run()
 }
 
 /// Notes by what a layer cut off what was under way.
@@ -182,43 +174,95 @@ pub(crate) fn with_phases<R>(visit: impl FnOnce(&mut Phases) -> R) -> Option<R> 
     with(|call| call.phases.as_deref_mut().map(visit)).flatten()
 }
 
-/// Lends phases to the running call while `run` runs, and takes them back even if `run` panics.
+/// Lends phases to the running call while the guard lives.
 #[cfg(feature = "telemetry")]
-pub(crate) fn lend_phases<R>(mine: &mut Option<Box<Phases>>, run: impl FnOnce() -> R) -> R {
-    struct TakeBack<'a>(&'a mut Option<Box<Phases>>);
-
-    impl Drop for TakeBack<'_> {
-        fn drop(&mut self) {
-            with(|call| mem::swap(&mut call.phases, self.0));
-        }
-    }
-
+pub(crate) fn lend_phases(mine: &mut Option<Box<Phases>>) -> LentPhases<'_> {
     with(|call| mem::swap(&mut call.phases, mine));
-    let _take_back = TakeBack(mine);
-    run()
+    LentPhases(mine)
 }
 
-/// Lends the state to the thread while `run` runs, and takes it back even if `run` panics.
-fn lend<R>(state: &mut Option<Box<Call>>, run: impl FnOnce() -> R) -> R {
-    struct TakeBack<'a>(&'a mut Option<Box<Call>>);
+/// Takes the phases back, even after a panic; see [`lend_phases`].
+#[cfg(feature = "telemetry")]
+pub(crate) struct LentPhases<'a>(&'a mut Option<Box<Phases>>);
 
-    impl Drop for TakeBack<'_> {
-        fn drop(&mut self) {
-            swap(self.0);
+#[cfg(feature = "telemetry")]
+impl Drop for LentPhases<'_> {
+    fn drop(&mut self) {
+        with(|call| mem::swap(&mut call.phases, self.0));
+    }
+}
+
+/// Makes this the running call, or none; returns what ran before.
+fn replace(call: Option<Box<Call>>) -> Option<Box<Call>> {
+    CURRENT.with(|current| current.replace(call))
+}
+
+/// Runs what a layer does to begin a request within a call, up to [`around`](Self::around).
+///
+/// A guard and no closure: what a closure takes along is copied into it, and that would be the whole request at each layer.
+#[must_use]
+pub(crate) struct Scope {
+    // Whether the call was opened here.
+    opened: bool,
+    // What ran before it.
+    outer: Option<Box<Call>>,
+}
+
+impl Scope {
+    /// Joins the running call, or opens one if none is running.
+    pub(crate) fn enter<B>(request: &Request<B>) -> Self {
+        if with(|_| ()).is_some() {
+            return Self { opened: false, outer: None };
+        }
+        Self::open(request)
+    }
+
+    /// Opens a call of its own, even within another: a stack that is used inside the client of another stack, to fetch a
+    /// token say, repeats and reports for itself. It has no more time than the call around it.
+    pub(crate) fn open<B>(request: &Request<B>) -> Self {
+        let mut call = pool::take::<Call>();
+        call.wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
+        call.deadline = deadline();
+        Self::opened(call)
+    }
+
+    /// Opens a call of its own, on the journey of whatever call is running.
+    #[cfg(feature = "idempotency")]
+    pub(crate) fn apart() -> Self {
+        let mut own = pool::take::<Call>();
+        with(|call| {
+            own.report.correlation_id.clone_from(&call.report.correlation_id);
+            #[cfg(any(feature = "correlation", feature = "telemetry"))]
+            own.trace.clone_from(&call.trace);
+        });
+        Self::opened(own)
+    }
+
+    fn opened(call: Box<Call>) -> Self {
+        Self { opened: true, outer: replace(Some(call)) }
+    }
+
+    /// Ends the scope; `inner`, which was made in it, goes on in the same call.
+    #[inline]
+    pub(crate) fn around<F>(mut self, inner: F) -> InCall<F> {
+        InCall { call: if self.opened { self.leave() } else { None }, inner }
+    }
+
+    // Out of line, because most layers join a call.
+    #[inline(never)]
+    fn leave(&mut self) -> Option<Box<Call>> {
+        self.opened = false;
+        replace(self.outer.take())
+    }
+}
+
+/// Leaves the thread as it was, even after a panic.
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if self.opened {
+            self.leave();
         }
     }
-
-    fn swap(state: &mut Option<Box<Call>>) {
-        CURRENT.with(|current| mem::swap(&mut *current.borrow_mut(), state));
-    }
-
-    if let Some(call) = state {
-        // Time has passed since the task last ran.
-        call.now = None;
-    }
-    swap(state);
-    let _take_back = TakeBack(state);
-    run()
 }
 
 pin_project! {
@@ -232,48 +276,36 @@ pin_project! {
 }
 
 impl<F> InCall<F> {
-    /// Runs `start` within the running call, or opens one if none is running.
-    pub(crate) fn enter<B>(request: Request<B>, start: impl FnOnce(Request<B>) -> F) -> Self {
-        if with(|_| ()).is_some() {
-            return Self { call: None, inner: start(request) };
-        }
-        Self::open(request, start)
-    }
-
-    /// Opens a call of its own, even within another: a stack that is used inside the client of another stack, to fetch a
-    /// token say, repeats and reports for itself. It has no more time than the call around it.
-    pub(crate) fn open<B>(request: Request<B>, start: impl FnOnce(Request<B>) -> F) -> Self {
-        let wants_report = request.extensions().get::<CallOptions>().is_some_and(|options| options.report);
-        let mut call = new_state();
-        (call.wants_report, call.deadline) = (wants_report, deadline());
-        let mut call = Some(call);
-        let inner = lend(&mut call, || start(request));
-        Self { call, inner }
-    }
-
-    /// Runs `start` as a call of its own, on the journey of whatever call is running.
-    #[cfg(feature = "idempotency")]
-    pub(crate) fn apart(start: impl FnOnce() -> F) -> Self {
-        let mut own = new_state();
-        with(|call| {
-            own.report.correlation_id.clone_from(&call.report.correlation_id);
-            #[cfg(any(feature = "correlation", feature = "telemetry"))]
-            own.trace.clone_from(&call.trace);
-        });
-        let mut call = Some(own);
-        let inner = lend(&mut call, start);
-        Self { call, inner }
-    }
-
     /// Takes the report out of a call that failed, if this future owns it, and tells the call around it of its doubts: an
     /// error's type hides its report, and whoever sees the error has to know.
     #[cfg(feature = "stack")]
     pub(crate) fn take_report(self: Pin<&mut Self>) -> Option<CallReport> {
         let mut call = self.project().call.take()?;
         let report = mem::take(&mut call.report);
-        recycle(call);
+        pool::put_back(call);
         with(|outer| outer.doubts_within += report.doubts);
         Some(report)
+    }
+}
+
+/// The state of a call while its future is polled.
+struct Lent<'a>(&'a mut Option<Box<Call>>);
+
+impl<'a> Lent<'a> {
+    fn new(state: &'a mut Option<Box<Call>>) -> Self {
+        if let Some(call) = state {
+            // Time has passed since the task last ran.
+            call.now = None;
+        }
+        *state = replace(state.take());
+        Self(state)
+    }
+}
+
+/// Takes the state back, even after a panic.
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        *self.0 = replace(self.0.take());
     }
 }
 
@@ -288,13 +320,15 @@ where
         if this.call.is_none() {
             return this.inner.poll(cx);
         }
-        let result = ready!(lend(this.call, || this.inner.poll(cx)));
+        let lent = Lent::new(this.call);
+        let result = ready!(this.inner.poll(cx));
+        drop(lent);
         Poll::Ready(result.map(|mut response| {
             if let Some(mut call) = this.call.take() {
                 if call.wants_report || call.report.is_eventful() {
                     response.extensions_mut().insert(mem::take(&mut call.report));
                 }
-                recycle(call);
+                pool::put_back(call);
             }
             response
         }))
@@ -315,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn two_calls_on_one_thread_never_see_each_other() {
         let call = || {
-            InCall::enter(Request::new(()), |_| async {
+            Scope::enter(&Request::new(())).around(async {
                 depth();
                 tokio::task::yield_now().await;
                 depth();
@@ -331,12 +365,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn layers_on_the_way_in_see_one_time_and_those_after_a_pause_another() {
-        let call = InCall::enter(Request::new(()), |_| {
-            let entered = (now(), now());
-            async move {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                Ok::<_, std::convert::Infallible>(Response::new((entered, now())))
-            }
+        let scope = Scope::enter(&Request::new(()));
+        let entered = (now(), now());
+        let call = scope.around(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Ok::<_, std::convert::Infallible>(Response::new((entered, now())))
         });
         let ((first, second), later) = call.await.unwrap().into_body();
         assert_eq!(first, second);
@@ -347,7 +380,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_inside_a_call_leaves_the_thread_clean() {
         let panicked = std::panic::catch_unwind(|| {
-            InCall::<std::future::Ready<Result<Response<()>, ()>>>::enter(Request::new(()), |_| panic!("inside"))
+            let _scope = Scope::enter(&Request::new(()));
+            assert!(depth().is_some());
+            panic!("inside")
         });
         assert!(panicked.is_err());
         assert_eq!(depth(), None);
@@ -356,7 +391,7 @@ mod tests {
     #[tokio::test]
     async fn an_eventful_call_reports_and_a_quiet_one_only_when_asked() {
         async fn run(request: Request<()>, attempts: u32) -> Option<CallReport> {
-            let call = InCall::enter(request, |_| async move {
+            let call = Scope::enter(&request).around(async move {
                 with(|call| call.report.attempts = attempts);
                 Ok::<_, std::convert::Infallible>(Response::new(()))
             });

@@ -90,7 +90,7 @@ pub use crate::{call::CorrelationId, trace::TraceContext};
 use crate::{
     call::{
         CallOptions,
-        current::{self as call, InCall},
+        current::{self as call, Scope},
     },
     ids,
     random::Randomness,
@@ -188,16 +188,14 @@ where
         if !self.attempts_traced {
             trace.child(&self.random).write_to(request.headers_mut());
         }
-        let entered = span.clone().entered();
-        let inner = InCall::enter(request, |request| {
-            call::with(|call| {
-                call.report.correlation_id.get_or_insert(id);
-                call.trace.get_or_insert(trace);
-            });
-            self.inner.call(request)
+        let (entered, scope) = (span.enter(), Scope::enter(&request));
+        call::with(|call| {
+            call.report.correlation_id.get_or_insert(id);
+            call.trace.get_or_insert(trace);
         });
+        let inner = self.inner.call(request);
         drop(entered);
-        ResponseFuture::new(inner, span)
+        ResponseFuture::new(scope.around(inner), span)
     }
 }
 

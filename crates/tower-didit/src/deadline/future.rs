@@ -51,13 +51,12 @@ pin_project! {
     pub(super) struct Bounded<F> {
         #[pin]
         inner: Expiring<F, Elapsed>,
-        at: Instant,
     }
 }
 
 impl<F> Bounded<F> {
     pub(super) fn new(response: F, at: Instant, total: Duration) -> Self {
-        Self { inner: Expiring::new(response, at, Elapsed::maybe_sent(total)), at }
+        Self { inner: Expiring::new(response, at, Elapsed::maybe_sent(total)) }
     }
 }
 
@@ -69,7 +68,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(current::until(*this.at, || this.inner.poll(cx)));
+        let until = current::until(this.inner.at());
+        let result = ready!(this.inner.poll(cx));
+        drop(until);
         if matches!(result, Err(LayerError::Layer(_))) {
             current::cut_off("deadline_exceeded");
         }

@@ -45,7 +45,7 @@ pub use self::{
 use crate::{
     call::{
         CallOptions,
-        current::{self, InCall},
+        current::{self, Scope},
     },
     readiness,
     refusable::Refusable,
@@ -85,16 +85,17 @@ where
         let options = request.extensions().get::<CallOptions>();
         let total = options.and_then(|options| options.deadline).unwrap_or(self.total);
         let total = total.min(DeadlineLayer::MAX);
-        ResponseFuture::new(InCall::enter(request, |request| {
-            let now = current::now();
-            let at = now + total;
-            // Whoever has no time at all would only have it sent and abandoned.
-            if at.min(current::deadline().unwrap_or(at)) <= now {
-                readiness::give_back(&mut self.inner);
-                return Refusable::refused(Elapsed::unsent(total));
-            }
-            let response = current::until(at, || self.inner.call(request));
-            Refusable::passed(Bounded::new(response, at, total))
-        }))
+        let scope = Scope::enter(&request);
+        let now = current::now();
+        let at = now + total;
+        // Whoever has no time at all would only have it sent and abandoned.
+        if at.min(current::deadline().unwrap_or(at)) <= now {
+            readiness::give_back(&mut self.inner);
+            return ResponseFuture::new(scope.around(Refusable::refused(Elapsed::unsent(total))));
+        }
+        let until = current::until(at);
+        let response = self.inner.call(request);
+        drop(until);
+        ResponseFuture::new(scope.around(Refusable::passed(Bounded::new(response, at, total))))
     }
 }

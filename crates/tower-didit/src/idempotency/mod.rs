@@ -85,7 +85,7 @@ pub use self::{
 use crate::call::CallOptions;
 pub use crate::call::IdempotencyKey;
 use crate::{
-    call::current::{self, InCall},
+    call::current::{self, Scope},
     payload,
 };
 
@@ -125,9 +125,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let key = self.keys.stamp(&mut request);
-        ResponseFuture::new(InCall::enter(request, |request| {
-            current::with(|call| call.report.idempotency_key = call.report.idempotency_key.take().or(key));
-            self.inner.call(request)
-        }))
+        let scope = Scope::enter(&request);
+        current::with(|call| call.report.idempotency_key = call.report.idempotency_key.take().or(key));
+        ResponseFuture::new(scope.around(self.inner.call(request)))
     }
 }

@@ -1,7 +1,9 @@
 use std::{
+    cell::RefCell,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    thread::LocalKey,
     time::Duration,
 };
 
@@ -23,6 +25,7 @@ use crate::{
         current::{self, InCall},
     },
     outcome::{self, Classify, NotSent, Outcome, Settled},
+    pool::{self, Lease, Pooled},
 };
 
 pin_project! {
@@ -169,14 +172,15 @@ fn weight(outcome: Outcome) -> u8 {
 /// What another attempt needs.
 struct Repeat<S, B: Body> {
     service: S,
-    head: Head,
+    head: Lease<Head>,
     body: Kept<B>,
     harmless: bool,
 }
 
 /// The head of a request, kept to be built again.
 ///
-/// The headers are a list and no map: one allocation instead of two, and no hashes, for what is usually never looked at.
+/// The headers are a list and no map: no hashes, for what is usually never looked at, and memory that the thread uses again.
+#[derive(Default)]
 struct Head {
     method: Method,
     uri: Uri,
@@ -186,17 +190,16 @@ struct Head {
 }
 
 impl Head {
-    fn of(parts: &Parts) -> Self {
+    fn of(parts: &Parts) -> Lease<Self> {
         let Parts { method, uri, version, headers, extensions, .. } = parts;
-        let mut list = Vec::with_capacity(headers.len());
-        list.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Self {
-            method: method.clone(),
-            uri: uri.clone(),
-            version: *version,
-            headers: list,
-            extensions: extensions.clone(),
-        }
+        let mut head = Lease::<Self>::new();
+        head.method = method.clone();
+        head.uri = uri.clone();
+        head.version = *version;
+        head.headers.reserve_exact(headers.len());
+        head.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        head.extensions = extensions.clone();
+        head
     }
 
     fn headers(&self) -> HeaderMap {
@@ -218,6 +221,26 @@ impl Head {
         request
     }
 }
+
+thread_local! {
+    static SPARE: pool::Spare<Head> = const { RefCell::new(Vec::new()) };
+}
+
+impl Pooled for Head {
+    fn spare() -> &'static LocalKey<pool::Spare<Self>> {
+        &SPARE
+    }
+
+    fn clear(&mut self) {
+        let Self { method, uri, version, headers, extensions } = self;
+        (*method, *uri, *version, *extensions) = Default::default();
+        headers.clear();
+        headers.shrink_to(MOST_HEADERS);
+    }
+}
+
+/// For how many headers a list keeps its memory: more than a client sends.
+const MOST_HEADERS: usize = 32;
 
 impl<S, C, P, K, B, RB> Attempts<S, C, P, K, B, RB>
 where
@@ -241,7 +264,9 @@ where
             body,
             harmless: wanted == Some(RetryOverride::Harmless),
         });
-        let attempt = current::repeating(|| inner.call(Request::from_parts(parts, body)));
+        let repeating = current::repeating();
+        let attempt = inner.call(Request::from_parts(parts, body));
+        drop(repeating);
         let state = State::Attempt { attempt };
         Self {
             state,
@@ -291,7 +316,9 @@ where
         loop {
             match (this.state.as_mut().project(), this.repeat.as_mut()) {
                 (StateProjection::Attempt { attempt }, repeat) => {
-                    let result = ready!(current::repeating(|| attempt.poll(cx)));
+                    let repeating = current::repeating();
+                    let result = ready!(attempt.poll(cx));
+                    drop(repeating);
                     let outcome = this.shared.classifier.of(&result);
                     // One that is repeated further out is counted there.
                     if !*this.nested {
@@ -376,7 +403,9 @@ where
                     if *this.attempts >= this.shared.max_attempts {
                         repeat.body.release();
                     }
-                    let attempt = current::repeating(|| repeat.service.call(request));
+                    let repeating = current::repeating();
+                    let attempt = repeat.service.call(request);
+                    drop(repeating);
                     this.state.set(State::Attempt { attempt });
                 }
                 (StateProjection::Ready, None) => unreachable!("a wait is begun only with something to repeat"),

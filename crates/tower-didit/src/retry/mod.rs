@@ -88,7 +88,7 @@ pub use self::{
 use self::{future::Attempts, layer::Shared};
 use crate::{
     body::ReplayBody,
-    call::current::InCall,
+    call::current::Scope,
     outcome::{Classify, DiditClassifier},
 };
 
@@ -129,8 +129,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ResponseFuture::new(InCall::enter(request, |request| {
-            Attempts::start(&mut self.inner, request.map(ReplayBody::new), &self.shared)
-        }))
+        let scope = Scope::enter(&request);
+        let attempts = Attempts::start(&mut self.inner, request.map(ReplayBody::new), &self.shared);
+        ResponseFuture::new(scope.around(attempts))
     }
 }

@@ -64,6 +64,7 @@
 
 mod error;
 mod future;
+mod in_box;
 mod layer;
 mod target;
 
@@ -82,12 +83,13 @@ pub use self::{
     target::ForeignHost,
 };
 use self::{
+    in_box::InBox,
     target::Target,
     told::{AttemptTold, Told},
 };
 use crate::{
     attempt_timeout::AttemptTimeout,
-    call::current::InCall,
+    call::current::Scope,
     circuit_breaker::{CircuitBreaker, CircuitBreakerPeek},
     correlation::Correlation,
     deadline::Deadline,
@@ -105,7 +107,7 @@ pub type DiditService<S> = Stack<Correlation<Told<Idempotency<Bounded<S>>>>>;
 pub type StoredDiditService<S> = Stack<Correlation<Told<StoredIdempotency<Bounded<S>>>>>;
 
 /// What happens within the call's total time.
-type Bounded<S> = Deadline<Retry<Queued<S>>>;
+type Bounded<S> = Deadline<InBox<Retry<Queued<S>>>>;
 
 /// What one attempt goes through.
 type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTold<AttemptTimeout<S>>>>>;
@@ -146,7 +148,9 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.target.complete(&mut request) {
             Ok(()) => {
-                ResponseFuture::new(Refusable::passed(InCall::open(request, |request| self.layers.call(request))))
+                let scope = Scope::open(&request);
+                let inner = self.layers.call(request);
+                ResponseFuture::new(Refusable::passed(scope.around(inner)))
             }
             Err(foreign) => {
                 readiness::give_back(&mut self.layers);

@@ -55,11 +55,7 @@ pin_project! {
 }
 
 impl<F, C> Watched<F, C> {
-    pub(super) fn start(mut watch: Option<Box<CallWatch>>, classifier: C, start: impl FnOnce() -> F) -> Self {
-        let inner = match &mut watch {
-            None => start(),
-            Some(watch) => current::lend_phases(&mut watch.phases, start),
-        };
+    pub(super) fn new(inner: F, watch: Option<Box<CallWatch>>, classifier: C) -> Self {
         Self { inner, watch, classifier }
     }
 }
@@ -76,7 +72,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(watch) = this.watch else { return this.inner.poll(cx) };
-        let result = ready!(current::lend_phases(&mut watch.phases, || this.inner.poll(cx)));
+        let lent = current::lend_phases(&mut watch.phases);
+        let result = ready!(this.inner.poll(cx));
+        drop(lent);
         let outcome = this.classifier.of(&result);
         watch.end(outcome, &result, &error_type(&result, outcome));
         Poll::Ready(result)

@@ -84,7 +84,7 @@ pub use self::{
 };
 pub use crate::trace::TraceContext;
 use crate::{
-    call::current::{self, InCall},
+    call::current::{self, Scope},
     outcome::{Classify, DiditClassifier, Outcome},
 };
 
@@ -119,10 +119,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let watch = CallWatch::begin(&self.shared, &request);
-        ResponseFuture::new(InCall::enter(request, |request| {
-            Watched::start(watch, self.classifier.clone(), || self.inner.call(request))
-        }))
+        let mut watch = CallWatch::begin(&self.shared, &request);
+        let scope = Scope::enter(&request);
+        let lent = watch.as_mut().map(|watch| current::lend_phases(&mut watch.phases));
+        let inner = self.inner.call(request);
+        drop(lent);
+        ResponseFuture::new(scope.around(Watched::new(inner, watch, self.classifier.clone())))
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::unread::stands_for;
 use crate::{
-    call::current::InCall,
+    call::current::Scope,
     idempotency::{
         reconcile::{Lookup, LookupFailed, LookupFuture},
         store::{Key, Store},
@@ -81,7 +81,7 @@ impl<S, B> Lookups<S, B> {
     {
         poll_fn(|cx| self.inner.poll_ready(cx)).await.map_err(|_| LookupFailed)?;
         // A call of its own: with its own time, its own attempts, and no place in the report of the one it is about.
-        let answer = InCall::apart(|| self.inner.call(request));
+        let answer = Scope::apart().around(self.inner.call(request));
         let (parts, body) = answer.await.map_err(|_| LookupFailed)?.into_parts();
         let (mut body, mut data) = (pin!(body), BytesMut::new());
         while let Some(frame) = body.frame().await {

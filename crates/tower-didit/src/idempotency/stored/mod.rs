@@ -136,7 +136,7 @@ use self::{future::Running, layer::Shared, named::Named, run::Run};
 use crate::{
     call::{
         CallOptions,
-        current::{self, InCall},
+        current::{self, Scope},
     },
     outcome::{Classify, DiditClassifier},
 };
@@ -175,19 +175,23 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let (key, named) = Named::stamp(&self.shared, &mut request);
         let mut inner = self.inner.clone();
-        ResponseFuture::new(InCall::enter(request, |request| -> Running<RB, S::Error> {
-            current::with(|call| call.report.idempotency_key = key);
-            let options = request.extensions().get::<CallOptions>();
-            let Some(named) = named else {
+        let scope = Scope::enter(&request);
+        current::with(|call| call.report.idempotency_key = key);
+        let options = request.extensions().get::<CallOptions>();
+        let running: Running<RB, S::Error> = match named {
+            None => {
                 let total = run::total(&self.shared, options);
-                return Box::pin(async move {
+                Box::pin(async move {
                     send::ready(&mut inner, total).await?;
                     let result = inner.call(request).await;
                     result.map(|response| response.map(AnswerBody::streaming)).map_err(Error::Inner)
-                });
-            };
-            let run = Run::new(Arc::clone(&self.shared), inner, self.classifier.clone(), named, options);
-            Box::pin(run.run(request))
-        }))
+                })
+            }
+            Some(named) => {
+                let run = Run::new(Arc::clone(&self.shared), inner, self.classifier.clone(), named, options);
+                Box::pin(run.run(request))
+            }
+        };
+        ResponseFuture::new(scope.around(running))
     }
 }
