@@ -323,7 +323,7 @@ impl Machine {
             Health::Unknown => return,
         };
         let Ticket { generation, admitted, .. } = ticket;
-        let slow = policy.is_slow(now.saturating_duration_since(admitted));
+        let slow = policy.is_slow(|| now.saturating_duration_since(admitted));
         let row = self.count_row(generation, failed);
         self.window.record(generation, failed, slow, now);
         // Only what is bad can trip, so the usual call is done here.

@@ -131,8 +131,8 @@ impl TripPolicy {
     }
 
     /// Whether a call that took this long was slow.
-    pub(super) fn is_slow(&self, took: Duration) -> bool {
-        self.slow.is_some_and(|(threshold, _)| took >= threshold)
+    pub(super) fn is_slow(&self, took: impl FnOnce() -> Duration) -> bool {
+        self.slow.is_some_and(|(threshold, _)| took() >= threshold)
     }
 
     /// Whether these failures in a row, or this window, open the circuit.
