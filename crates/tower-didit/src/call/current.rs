@@ -13,6 +13,8 @@ use std::{
     thread::LocalKey,
 };
 
+#[cfg(any(feature = "correlation", feature = "idempotency", feature = "telemetry"))]
+use http::HeaderValue;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -41,6 +43,12 @@ pub(crate) struct Call {
     /// The trace that the call belongs to.
     #[cfg(any(feature = "correlation", feature = "telemetry"))]
     pub(crate) trace: Option<TraceContext>,
+    /// The place of its first attempt in there, and what that is written as, made together with the call's id.
+    #[cfg(any(feature = "correlation", feature = "telemetry"))]
+    pub(crate) first_place: Option<(TraceContext, HeaderValue)>,
+    /// A new idempotency key, made together with the call's id.
+    #[cfg(any(feature = "correlation", feature = "idempotency"))]
+    pub(crate) spare_key: Option<HeaderValue>,
     /// How many requests went to the client.
     #[cfg(feature = "telemetry")]
     pub(crate) sent: u32,

@@ -14,12 +14,19 @@ pub struct CorrelationLayer {
     pub(super) routes: Arc<Routes>,
     pub(super) random: Randomness,
     pub(super) attempts_traced: bool,
+    pub(super) calls_keyed: bool,
 }
 
 impl CorrelationLayer {
     /// Sends the id as [`HEADER`] and the trace as `traceparent`, and names spans after Didit's routes.
     pub fn new() -> Self {
-        Self { header: HEADER, routes: Routes::didit(), random: Randomness::new(), attempts_traced: false }
+        Self {
+            header: HEADER,
+            routes: Routes::didit(),
+            random: Randomness::new(),
+            attempts_traced: false,
+            calls_keyed: false,
+        }
     }
 
     /// Sends the id under another name.
@@ -42,6 +49,14 @@ impl CorrelationLayer {
     #[must_use]
     pub fn attempts_traced(mut self, traced: bool) -> Self {
         self.attempts_traced = traced;
+        self
+    }
+
+    /// Draws a key for each POST and PATCH beside the id, for the idempotency layer below: it has the same source of
+    /// randomness.
+    #[cfg(feature = "stack")]
+    pub(crate) fn calls_keyed(mut self) -> Self {
+        self.calls_keyed = true;
         self
     }
 

@@ -73,7 +73,7 @@ use std::{
 };
 
 use didit_api::Routes;
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Method, Request, Response};
 use tower::Service;
 use tracing::{
     Span,
@@ -92,7 +92,7 @@ use crate::{
         CallOptions,
         current::{self as call, Scope},
     },
-    ids,
+    ids::Names,
     random::Randomness,
     trace,
 };
@@ -108,6 +108,7 @@ pub struct Correlation<S> {
     routes: Arc<Routes>,
     random: Randomness,
     attempts_traced: bool,
+    calls_keyed: bool,
 }
 
 // ===== impl Correlation =====
@@ -115,26 +116,24 @@ pub struct Correlation<S> {
 impl<S> Correlation<S> {
     /// Wraps a service.
     pub fn new(inner: S, layer: &CorrelationLayer) -> Self {
-        let CorrelationLayer { header, routes, random, attempts_traced } = layer.clone();
-        Self { inner, header, routes, random, attempts_traced }
+        let CorrelationLayer { header, routes, random, attempts_traced, calls_keyed } = layer.clone();
+        Self { inner, header, routes, random, attempts_traced, calls_keyed }
     }
 
     inner_accessors!();
 
-    /// The id of a call: what the caller says, what the request carries, what is being served, or a new one.
-    fn id_of<B>(&self, request: &Request<B>) -> CorrelationId {
+    /// The id of a call: what the caller says, what the request carries, what is being served. If there is none, it gets a
+    /// new one.
+    fn known_id<B>(&self, request: &Request<B>) -> Option<CorrelationId> {
         let options = request.extensions().get::<CallOptions>();
         if let Some(id) = options.and_then(|options| options.correlation_id.clone()) {
-            return id;
+            return Some(id);
         }
-        if let Some(id) = valid(request.headers().get(&self.header)) {
-            return id;
-        }
-        current().unwrap_or_else(|| CorrelationId::trusted(ids::new_id(&self.random)))
+        valid(request.headers().get(&self.header)).or_else(current)
     }
 
     /// The span of a logical call, named and filled as OpenTelemetry's HTTP client conventions say.
-    fn span<B>(&self, request: &Request<B>, id: &CorrelationId) -> Span {
+    fn span<'i, B>(&self, request: &Request<B>, id: impl FnOnce() -> &'i str) -> Span {
         // The macro looks at no argument unless somebody listens.
         tracing::info_span!(
             "call",
@@ -146,7 +145,7 @@ impl<S> Correlation<S> {
                 .find(request.method(), request.uri().path())
                 .map(|endpoint| self.routes.get(endpoint).path()),
             server.address = request.uri().host(),
-            correlation_id = id.as_str(),
+            correlation_id = id(),
             trace_id = Empty,
             session_id = Empty,
             workflow_id = Empty,
@@ -181,17 +180,26 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let id = self.id_of(&request);
-        let span = self.span(&request, &id);
+        let known = self.known_id(&request);
+        let is_keyed = self.calls_keyed && matches!(*request.method(), Method::POST | Method::PATCH);
+        let names = Names::draw(&self.random, known.is_none(), is_keyed);
+        let span = self.span(&request, || known.as_ref().map_or_else(|| names.id(), CorrelationId::as_str));
         let trace = self.trace_of(&mut request, &span);
+        let first = trace.child(&self.random);
+        let names = names.share(&first);
+        let id = known.unwrap_or_else(|| CorrelationId::trusted(names.id()));
         request.headers_mut().insert(self.header.clone(), id.to_header());
         if !self.attempts_traced {
-            trace.child(&self.random).write_to(request.headers_mut());
+            first.write_to(request.headers_mut(), Some(names.traceparent()));
         }
         let (entered, scope) = (span.enter(), Scope::enter(&request));
         call::with(|call| {
             call.report.correlation_id.get_or_insert(id);
+            if self.attempts_traced && call.trace.is_none() {
+                call.first_place = Some((first, names.traceparent()));
+            }
             call.trace.get_or_insert(trace);
+            call.spare_key = is_keyed.then(|| names.key());
         });
         let inner = self.inner.call(request);
         drop(entered);

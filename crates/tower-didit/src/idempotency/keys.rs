@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue, Method, Request};
 
 use super::{HEADER, HashSecret, payload::in_memory};
 use crate::{
-    call::{CallOptions, IdempotencyKey, OperationId},
+    call::{CallOptions, IdempotencyKey, OperationId, current},
     ids,
     random::Randomness,
 };
@@ -38,10 +38,12 @@ impl Keys {
     /// with it in the way, nothing would protect a call whose caller asked for it twice. Where there is nothing else it
     /// stays as it is, and the call has no key.
     pub(super) fn stamp<B: 'static>(&self, request: &mut Request<B>) -> Option<IdempotencyKey> {
-        if let Some(own) = self.own(request) {
-            return Some(own);
-        }
-        let is_odd = request.headers().contains_key(&self.header);
+        let own = request.headers().get(&self.header);
+        let is_odd = match own.map(|own| IdempotencyKey::try_from(own.clone())) {
+            Some(Ok(own)) => return Some(own),
+            Some(Err(_)) => true,
+            None => false,
+        };
         if is_odd {
             tracing::warn!(header = %self.header, "the request's own idempotency key cannot be used as one");
         }
@@ -52,7 +54,10 @@ impl Keys {
                 match options.and_then(|options| options.operation_id.as_ref()) {
                     Some(operation) => self.derive(operation, request),
                     None if is_odd || !self.unnamed => return None,
-                    None => IdempotencyKey::trusted(ids::new_id(&self.random)),
+                    None => {
+                        let spare = current::with(|call| call.spare_key.take()).flatten();
+                        IdempotencyKey::trusted(spare.unwrap_or_else(|| ids::new_id(&self.random)))
+                    }
                 }
             }
             None => return None,

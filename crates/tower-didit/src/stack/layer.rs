@@ -251,7 +251,8 @@ impl<I> DiditBuilder<I> {
             correlation: correlation
                 .routes(Arc::clone(&routes))
                 .randomness(random.clone())
-                .attempts_traced(cfg!(feature = "telemetry")),
+                .attempts_traced(cfg!(feature = "telemetry"))
+                .calls_keyed(),
             #[cfg(feature = "telemetry")]
             telemetry: TelemetryLayer::new(Arc::clone(&routes), random.clone()),
             idempotency: finish(idempotency, &routes, &random),

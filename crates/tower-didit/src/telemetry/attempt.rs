@@ -2,7 +2,7 @@
 
 use std::{fmt, ptr, sync::Arc};
 
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tokio::time::Instant;
 use tracing::{
     Span,
@@ -45,8 +45,8 @@ impl AttemptWatch {
         })
         .unwrap_or_default();
         let span = span(shared, request, resends);
-        let trace = place(shared, request, &span);
-        trace.write_to(request.headers_mut());
+        let (trace, written) = place(shared, request, &span);
+        trace.write_to(request.headers_mut(), written);
         if !span.is_disabled() {
             span.record("span_id", display(trace.parent_id()));
         }
@@ -160,14 +160,20 @@ impl fmt::Display for Name<'_> {
 
 /// The place of an attempt in the trace: its span's where OpenTelemetry keeps one, otherwise a new one below the call,
 /// below what the request carries, or in a new trace.
-fn place<B>(shared: &Shared, request: &Request<B>, span: &Span) -> TraceContext {
+///
+/// With it comes what it is written as, if that was made before.
+fn place<B>(shared: &Shared, request: &Request<B>, span: &Span) -> (TraceContext, Option<HeaderValue>) {
     let random = &shared.random;
+    let first = current::with(|call| call.first_place.take()).flatten();
     if let Some(trace) = TraceContext::of_span(span) {
-        return trace;
+        return (trace, None);
+    }
+    if let Some((trace, written)) = first {
+        return (trace, Some(written));
     }
     if let Some(Some(trace)) = current::with(|call| call.trace.as_ref().map(|trace| trace.child(random))) {
-        return trace;
+        return (trace, None);
     }
     let carried = TraceContext::from_headers(request.headers());
-    carried.unwrap_or_else(|| TraceContext::root(random, !span.is_disabled())).child(random)
+    (carried.unwrap_or_else(|| TraceContext::root(random, !span.is_disabled())).child(random), None)
 }

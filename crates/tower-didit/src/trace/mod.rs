@@ -15,6 +15,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+#[cfg(feature = "correlation")]
+pub(crate) use self::parent::LENGTH;
 use crate::random::Randomness;
 
 /// The header that names trace and parent.
@@ -77,9 +79,10 @@ impl TraceContext {
         Self { parent_id: NonZeroU64::new(random.bits()).unwrap_or(NonZeroU64::MIN), ..self.clone() }
     }
 
-    /// Puts the context into the headers of a request, in the place of any other.
-    pub(crate) fn write_to(&self, headers: &mut HeaderMap) {
-        headers.insert(TRACEPARENT, self.to_traceparent());
+    /// Puts the context into the headers of a request, in the place of any other. `traceparent` is its value if that was
+    /// made before.
+    pub(crate) fn write_to(&self, headers: &mut HeaderMap, traceparent: Option<HeaderValue>) {
+        headers.insert(TRACEPARENT, traceparent.unwrap_or_else(|| self.to_traceparent()));
         match &self.state {
             Some(state) => drop(headers.insert(TRACESTATE, state.clone())),
             // Nearly always there is none: a walk over the names costs less than the look-up for a removal.
@@ -110,6 +113,13 @@ impl TraceContext {
 
     /// The value of `traceparent`, in version 00.
     pub fn to_traceparent(&self) -> HeaderValue {
+        // Not shared from the start, as ids are: it is of one request and seldom cloned. Digits and hyphens are always a
+        // header value.
+        HeaderValue::from_bytes(&self.text()).unwrap_or(HeaderValue::from_static("unavailable"))
+    }
+
+    /// The value of `traceparent`, as text.
+    pub(crate) fn text(&self) -> [u8; LENGTH] {
         parent::write(self)
     }
 

@@ -2,12 +2,10 @@
 
 use std::num::{NonZeroU64, NonZeroU128};
 
-use http::HeaderValue;
-
 use super::TraceContext;
 
 /// How long version 00 is.
-pub(super) const LENGTH: usize = 55;
+pub(crate) const LENGTH: usize = 55;
 
 /// The most that is looked at. Later versions may be longer; none is known that is.
 const MOST: usize = 512;
@@ -48,20 +46,30 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
-pub(super) fn write(context: &TraceContext) -> HeaderValue {
+/// The value in version 00: digits and hyphens.
+pub(super) fn write(context: &TraceContext) -> [u8; LENGTH] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    fill(&mut text[3..35], &context.trace_id.get().to_be_bytes());
-    fill(&mut text[36..52], &context.parent_id.get().to_be_bytes());
-    fill(&mut text[53..], &[context.flags]);
-    // Not shared from the start, as ids are: it is of one request and seldom cloned. Digits and hyphens are always a
-    // header value.
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unavailable"))
+    let trace_id = context.trace_id.get();
+    text[3..19].copy_from_slice(&digits((trace_id >> 64) as u64));
+    text[19..35].copy_from_slice(&digits(trace_id as u64));
+    text[36..52].copy_from_slice(&digits(context.parent_id.get()));
+    text[53..].copy_from_slice(&digits(context.flags.into())[14..]);
+    text
 }
 
-fn fill(text: &mut [u8], bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xf)];
-    }
+/// All sixteen digits of a number, eight at a time.
+fn digits(number: u64) -> [u8; 16] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let eight = |half: u64| {
+        let nibbles = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+        let nibbles = (nibbles | nibbles << 4) & (0x0f * EACH);
+        // What is above nine reaches the next nibble with six more.
+        let letters = (nibbles + 6 * EACH) >> 4 & EACH;
+        (nibbles + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+    };
+    let mut text = [0; 16];
+    text[..8].copy_from_slice(&eight(number >> 32));
+    text[8..].copy_from_slice(&eight(number & 0xffff_ffff));
+    text
 }
