@@ -8,11 +8,11 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::error::LayerError;
+use crate::{call::current, error::LayerError};
 
 pin_project! {
     /// Runs a future until an instant, then yields the layer's error. A ready answer wins a tie against the timer, and
-    /// no timer is registered unless the future has to wait.
+    /// no timer is registered unless the future has to wait and no other one further in ends before it.
     #[derive(Debug)]
     pub(crate) struct Expiring<F, L> {
         #[pin]
@@ -21,6 +21,14 @@ pin_project! {
         // Boxed, because a call that has not begun to wait is copied from layer to layer and has none.
         timer: Option<Pin<Box<Sleep>>>,
         expired: Option<L>,
+    }
+
+    impl<F, L> PinnedDrop for Expiring<F, L> {
+        fn drop(this: Pin<&mut Self>) {
+            if this.timer.is_some() {
+                current::timer_is_gone();
+            }
+        }
     }
 }
 
@@ -47,11 +55,18 @@ where
         if let Poll::Ready(result) = this.inner.poll(cx) {
             return Poll::Ready(result.map_err(LayerError::Inner));
         }
+        // The task will be woken in time, and then this is polled again.
+        if this.timer.is_none() && current::is_timed_by(*this.at) {
+            return Poll::Pending;
+        }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.at)));
         let expired = timer.as_mut().poll(cx).is_ready();
         match this.expired.take_if(|_| expired) {
             Some(error) => Poll::Ready(Err(LayerError::Layer(error))),
-            None => Poll::Pending,
+            None => {
+                current::timer_ends(*this.at);
+                Poll::Pending
+            }
         }
     }
 }
@@ -60,7 +75,10 @@ where
 mod tests {
     use std::time::Duration;
 
+    use http::{Request, Response};
+
     use super::*;
+    use crate::call::current::Scope;
 
     async fn answer_at(at: Instant) -> Result<(), ()> {
         sleep_until(at).await;
@@ -71,6 +89,44 @@ mod tests {
     async fn a_ready_answer_wins_a_tie_against_the_timer() {
         let end = Instant::now() + Duration::from_secs(1);
         assert_eq!(Expiring::new(answer_at(end), end, "late").await, Ok(()));
+    }
+
+    /// Two ends around something that never does, within a call; when it ended, and by which of the two.
+    async fn nested(inner: Duration, outer: Duration) -> (Duration, &'static str) {
+        let start = Instant::now();
+        // What is cut off further in is repeated without an end, as a retry layer would wait.
+        let inner = Expiring::new(std::future::pending::<Result<(), ()>>(), start + inner, "inner");
+        let both = async {
+            drop(inner.await);
+            std::future::pending::<Result<Response<()>, ()>>().await
+        };
+        let call = Scope::enter(&Request::new(())).around(Expiring::new(both, start + outer, "outer"));
+        let Err(LayerError::Layer(by)) = call.await else { return (Duration::ZERO, "neither") };
+        (start.elapsed(), by)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outer_end_is_kept_whichever_timer_is_the_first() {
+        let [short, long] = [1, 5].map(Duration::from_secs);
+        assert_eq!(nested(short, long).await, (long, "outer"));
+        assert_eq!(nested(long, short).await, (short, "outer"));
+        assert_eq!(nested(long, long).await, (long, "outer"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outer_end_is_kept_if_what_the_inner_timer_belongs_to_is_dropped() {
+        let start = Instant::now();
+        let end = |seconds| start + Duration::from_secs(seconds);
+        let mut inner = Some(Box::pin(Expiring::new(std::future::pending::<Result<(), ()>>(), end(1), "inner")));
+        let dropping = std::future::poll_fn(move |cx| {
+            if let Some(mut inner) = inner.take() {
+                assert!(inner.as_mut().poll(cx).is_pending());
+            }
+            Poll::<Result<Response<()>, ()>>::Pending
+        });
+        let call = Scope::enter(&Request::new(())).around(Expiring::new(dropping, end(5), "outer"));
+        assert!(matches!(call.await, Err(LayerError::Layer("outer"))));
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]

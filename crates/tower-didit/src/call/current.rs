@@ -61,6 +61,8 @@ pub(crate) struct Call {
     wants_report: bool,
     // When the layers that are running began to, once one of them has asked.
     now: Option<Instant>,
+    // When the first timer ends that was polled since and will wake the task.
+    timed: Option<Instant>,
 }
 
 impl Call {
@@ -106,6 +108,25 @@ pub(crate) fn deadline() -> Option<Instant> {
 #[cfg(any(feature = "attempt-timeout", feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
 pub(crate) fn now() -> Instant {
     with(|call| *call.now.get_or_insert_with(Instant::now)).unwrap_or_else(Instant::now)
+}
+
+/// Whether a timer further in wakes the task at an instant or before it, so that none is needed for that: to register one
+/// costs more than all else that a layer does.
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+pub(crate) fn is_timed_by(at: Instant) -> bool {
+    with(|call| call.timed).flatten().is_some_and(|timed| timed <= at)
+}
+
+/// Notes that a timer waits for this instant.
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+pub(crate) fn timer_ends(at: Instant) {
+    with(|call| call.timed = Some(call.timed.map_or(at, |timed| timed.min(at))));
+}
+
+/// Notes that a timer will not wake anybody: perhaps it was the one that was relied on.
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+pub(crate) fn timer_is_gone() {
+    with(|call| call.timed = None);
 }
 
 /// Puts the running call under a deadline of its own while the guard lives, if that is earlier than the call's.
@@ -302,8 +323,8 @@ struct Lent<'a>(&'a mut Option<Box<Call>>);
 impl<'a> Lent<'a> {
     fn new(state: &'a mut Option<Box<Call>>) -> Self {
         if let Some(call) = state {
-            // Time has passed since the task last ran.
-            call.now = None;
+            // Time has passed since the task last ran, and what it waits for now is not known yet.
+            (call.now, call.timed) = (None, None);
         }
         *state = replace(state.take());
         Self(state)
