@@ -4,7 +4,7 @@ use didit_api::{Endpoint, Limits, Routes};
 use tower::Layer;
 
 use super::{
-    AttemptTold, Bounded, InBox, Stack, Told,
+    AttemptTold, Bounded, InBox, Spare, Stack, Told,
     target::{Target, without_secrets},
 };
 #[cfg(feature = "telemetry")]
@@ -104,13 +104,13 @@ impl<I> DiditLayer<I> {
     }
 }
 
-impl<S, I: Layer<Bounded<S>>> Layer<S> for DiditLayer<I> {
+impl<S: Clone, I: Layer<Bounded<S>>> Layer<S> for DiditLayer<I> {
     type Service = Stack<Correlation<Told<I::Service>>>;
 
     fn layer(&self, client: S) -> Self::Service {
         let queued = self.breaker.layer(self.attempt_told(self.attempt_timeout.layer(client)));
         let queued = self.breaker.peek().layer(self.pacing.layer(queued));
-        let call = self.deadline.layer(InBox(self.retry.layer(queued)));
+        let call = self.deadline.layer(InBox(self.retry.layer(Spare::new(queued))));
         let layers = self.correlation.layer(self.told(self.idempotency.layer(call)));
         Stack { layers, target: Arc::clone(&self.target) }
     }

@@ -66,6 +66,7 @@ mod error;
 mod future;
 mod in_box;
 mod layer;
+mod spare;
 mod target;
 
 use std::{
@@ -84,6 +85,7 @@ pub use self::{
 };
 use self::{
     in_box::InBox,
+    spare::Spare,
     target::Target,
     told::{AttemptTold, Told},
 };
@@ -107,7 +109,7 @@ pub type DiditService<S> = Stack<Correlation<Told<Idempotency<Bounded<S>>>>>;
 pub type StoredDiditService<S> = Stack<Correlation<Told<StoredIdempotency<Bounded<S>>>>>;
 
 /// What happens within the call's total time.
-type Bounded<S> = Deadline<InBox<Retry<Queued<S>>>>;
+type Bounded<S> = Deadline<InBox<Retry<Spare<Queued<S>>>>>;
 
 /// What one attempt goes through.
 type Queued<S> = CircuitBreakerPeek<Pacing<CircuitBreaker<AttemptTold<AttemptTimeout<S>>>>>;
