@@ -19,8 +19,9 @@ pub(crate) fn new_id(random: &Randomness) -> HeaderValue {
 
 fn draw(random: &Randomness, millis: u64) -> Uuid {
     let mut bits = [0; 10];
-    bits[..8].copy_from_slice(&random.bits().to_ne_bytes());
-    bits[8..].copy_from_slice(&random.bits().to_ne_bytes()[..2]);
+    let [most, last] = random.many();
+    bits[..8].copy_from_slice(&most.to_ne_bytes());
+    bits[8..].copy_from_slice(&last.to_ne_bytes()[..2]);
     Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 

@@ -51,6 +51,15 @@ impl Randomness {
         }
     }
 
+    /// The next numbers of 64 random bits: to find the thread's generator costs more than to draw from it.
+    #[cfg(any(feature = "correlation", feature = "idempotency", feature = "telemetry"))]
+    pub(crate) fn many<const N: usize>(&self) -> [u64; N] {
+        match &self.seeded {
+            None => rand::random(),
+            Some(_) => std::array::from_fn(|_| self.bits()),
+        }
+    }
+
     /// A number uniform in `0.0..1.0`.
     pub fn unit(&self) -> f64 {
         // 53 bits are what an f64 holds exactly.

@@ -251,10 +251,11 @@ where
     pub(super) fn start(inner: &mut S, request: Request<ReplayBody<B>>, shared: &Arc<Shared<C, P, K>>) -> Self {
         let (parts, mut body) = request.into_parts();
         let wanted = parts.extensions.get::<CallOptions>().and_then(|options| options.retry);
-        let nested = current::with(|call| call.retried).unwrap_or_default();
-        if !nested {
-            current::with(|call| call.report.attempts = 1);
-        }
+        let nested = current::with(|call| {
+            call.report.attempts = if call.retried { call.report.attempts } else { 1 };
+            call.retried
+        });
+        let nested = nested.unwrap_or_default();
         let once = nested || wanted == Some(RetryOverride::Never) || shared.max_attempts == 1;
         let kept = if once { None } else { body.keep(shared.replay_cap) };
         let endpoint = kept.as_ref().and_then(|_| shared.routes.find(&parts.method, parts.uri.path()));

@@ -64,7 +64,8 @@ impl TraceContext {
     /// Starts a trace whose first request is made as a [`child`](Self::child). `sampled` says whether its beginning is
     /// recorded.
     pub(crate) fn root(random: &Randomness, sampled: bool) -> Self {
-        let id = (u128::from(random.bits()) << 64) | u128::from(random.bits());
+        let [high, low] = random.many();
+        let id = u128::from(high) << 64 | u128::from(low);
         Self {
             trace_id: NonZeroU128::new(id).unwrap_or(NonZeroU128::MIN),
             // Drawn with each child.
