@@ -76,16 +76,17 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.watched {
         return instructions::watched();
     }
-    let instructions = instructions::of_all()?;
-    if instructions.is_empty() {
+    let counted = instructions::of_all()?;
+    if counted.is_empty() {
         eprintln!("overhead: valgrind is not installed, so no instructions are counted");
     }
-    let (rows, wire) = (measure::rows(&instructions)?, wire::rows()?);
+    let (mut rows, wire) = (measure::rows(&counted)?, wire::rows()?);
     let draws = !arguments.json || arguments.plot.is_some();
     let curves = if draws { growth::curves()? } else { Vec::new() };
     if let Some(folder) = &arguments.plot {
         plot::draw(folder, &curves)?;
     }
+    rows.extend(measure::listened(counted.get(rows.len()..).unwrap_or_default())?);
     let report = Report { rows, wire, curves };
     match arguments.json {
         true => println!("{}", serde_json::to_string_pretty(&report.json())?),

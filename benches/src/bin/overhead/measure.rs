@@ -15,8 +15,9 @@ use tokio::{
     time::Instant,
 };
 use tower::{Service, ServiceExt};
+use tracing::{Dispatch, dispatcher::with_default};
 
-use crate::{Failure, calls::requests, subjects};
+use crate::{Failure, calls::requests, instructions::Counted, subjects};
 
 /// Calls of one turn, before the next row has its own.
 const TURN: usize = 200;
@@ -36,6 +37,8 @@ pub(crate) struct Subject {
     pub(crate) future_bytes: usize,
     service: Box<dyn Run>,
     is_named: bool,
+    // Who hears of its spans and events.
+    listener: Option<Dispatch>,
 }
 
 /// What was measured of a row.
@@ -48,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) ratio: f64,
     pub(crate) allocations: f64,
     pub(crate) bytes: f64,
-    pub(crate) instructions: Option<f64>,
+    pub(crate) counted: Option<Counted>,
     /// How many times as much two threads do as one.
     pub(crate) scaling: Option<f64>,
     pub(crate) future_bytes: usize,
@@ -59,13 +62,18 @@ impl Subject {
     where
         S: Service<Request<Body>, Response = Response<RB>> + Clone + Send + Sync + 'static,
     {
-        Self { name, future_bytes: size_of::<S::Future>(), service: Box::new(service), is_named: false }
+        Self { name, future_bytes: size_of::<S::Future>(), service: Box::new(service), is_named: false, listener: None }
     }
 
     /// Every call names its operation.
     pub(crate) fn named(mut self) -> Self {
         self.is_named = true;
         self
+    }
+
+    /// Tells everything to a subscriber.
+    pub(crate) fn told_to(self, listener: impl Into<Dispatch>) -> Self {
+        Self { listener: Some(listener.into()), ..self }
     }
 
     pub(crate) fn requests(&self, count: usize) -> Vec<Request<Body>> {
@@ -78,7 +86,12 @@ impl Subject {
 
     /// Makes calls one after the other; how long that took.
     pub(crate) fn run(&mut self, runtime: &Runtime, requests: Vec<Request<Body>>) -> Result<Duration, Failure> {
-        self.service.run(runtime, requests).ok_or_else(|| format!("a call of {:?} failed", self.name).into())
+        let run = || self.service.run(runtime, requests);
+        let taken = match &self.listener {
+            None => run(),
+            Some(listener) => with_default(listener, run),
+        };
+        taken.ok_or_else(|| format!("a call of {:?} failed", self.name).into())
     }
 
     pub(crate) fn warm_up(&mut self, runtime: &Runtime, calls: usize) -> Result<(), Failure> {
@@ -142,17 +155,37 @@ where
     }
 }
 
-/// Measures all rows.
-pub(crate) fn rows(instructions: &[f64]) -> Result<Vec<Row>, Failure> {
+/// Measures all rows; `counted` is what valgrind said of them, in the same order.
+pub(crate) fn rows(counted: &[Counted]) -> Result<Vec<Row>, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let mut subjects = runtime.block_on(async { subjects::all() })?;
+    let subjects = runtime.block_on(async { subjects::all() })?;
+    measured(subjects, &runtime, counted, &scaling()?)
+}
+
+/// Measures the rows that somebody listens to, with a bare service of their own to be compared with; `counted` is what
+/// valgrind said of them.
+///
+/// NOTE: on their own and last, because what was listened to once costs more in all rows that come after.
+pub(crate) fn listened(counted: &[Counted]) -> Result<Vec<Row>, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let rows = measured(subjects::listened()?, &runtime, counted, &[])?;
+    Ok(rows.into_iter().skip(1).collect())
+}
+
+/// Measures rows, the first of which is the bare service, in turns.
+fn measured(
+    mut subjects: Vec<Subject>,
+    runtime: &Runtime,
+    of_valgrind: &[Counted],
+    scaling: &[f64],
+) -> Result<Vec<Row>, Failure> {
     let mut times = vec![Vec::with_capacity(ROUNDS); subjects.len()];
     for round in 0..=ROUNDS {
         for (subject, times) in subjects.iter_mut().zip(&mut times) {
             let requests = subject.requests(TURN);
             let mut taken = Ok(Duration::ZERO);
             // The counter would cost most where most is allocated.
-            opt_out(|| taken = subject.run(&runtime, requests));
+            opt_out(|| taken = subject.run(runtime, requests));
             let taken = taken?.as_nanos() as f64 / TURN as f64;
             // The first round only warms up.
             if round > 0 {
@@ -161,11 +194,10 @@ pub(crate) fn rows(instructions: &[f64]) -> Result<Vec<Row>, Failure> {
         }
     }
     let bare = times.first().cloned().unwrap_or_default();
-    let scaling = scaling()?;
     let rows = subjects.iter_mut().enumerate().map(|(index, subject)| {
         let requests = subject.requests(TURN);
         let mut made = Ok(Duration::ZERO);
-        let counted = measure(|| made = subject.run(&runtime, requests));
+        let counted = measure(|| made = subject.run(runtime, requests));
         made?;
         let ratios = times[index].iter().zip(&bare).map(|(time, bare)| time / bare);
         Ok(Row {
@@ -174,7 +206,7 @@ pub(crate) fn rows(instructions: &[f64]) -> Result<Vec<Row>, Failure> {
             ratio: median(ratios),
             allocations: counted.count_total as f64 / TURN as f64,
             bytes: counted.bytes_total as f64 / TURN as f64,
-            instructions: instructions.get(index).copied(),
+            counted: of_valgrind.get(index).copied(),
             scaling: scaling.get(index).copied(),
             future_bytes: subject.future_bytes,
         })

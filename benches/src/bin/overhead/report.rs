@@ -57,7 +57,8 @@ impl Report {
         let rows = self.rows.iter().map(|row| {
             json!({
                 "subject": row.subject, "ns": row.ns, "ratio": row.ratio, "allocations": row.allocations,
-                "bytes": row.bytes, "instructions": row.instructions, "future_bytes": row.future_bytes,
+                "bytes": row.bytes, "instructions": row.counted.map(|counted| counted.instructions),
+                "locked": row.counted.and_then(|counted| counted.locked), "future_bytes": row.future_bytes,
             })
         });
         let wire = self.wire.iter().map(|row| {
@@ -84,12 +85,12 @@ impl Report {
     fn print_rows(&self) {
         let (Some(bare), Some(ours)) = (self.row(BARE), self.row(STACK)) else { return };
         println!(
-            "| subject | ns | over bare | × bare | × ours | allocations | bytes | instructions | two threads | future |"
+            "| subject | ns | over bare | × bare | × ours | allocations | bytes | instructions | locked | two threads | future |"
         );
-        println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+        println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
         for row in &self.rows {
             println!(
-                "| {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {:.0} | {} | {} | {} |",
+                "| {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {:.0} | {} | {} | {} | {} |",
                 row.subject,
                 row.ns,
                 over(row, bare),
@@ -97,7 +98,8 @@ impl Report {
                 over(row, bare) / over(ours, bare),
                 row.allocations - bare.allocations,
                 row.bytes - bare.bytes,
-                shown(row.instructions.zip(bare.instructions).map(|(row, bare)| row - bare), 0),
+                shown(worked(row, bare), 0),
+                shown(row.counted.and_then(|counted| counted.locked), 0),
                 shown(row.scaling, 2),
                 row.future_bytes,
             );
@@ -113,12 +115,11 @@ impl Report {
         println!("|---|---|--:|--:|--:|--:|--:|");
         for (name, reference, most, allocations) in TARGETS {
             let (Some(row), Some(reference)) = (self.row(name), self.row(reference)) else { continue };
-            let worked = |row: &Row| row.instructions.zip(bare.instructions).map(|(row, bare)| row - bare);
             println!(
                 "| {name} | {} | {:.2} | {most:.2} | {} | {:.1} | {allocations:.0} |",
                 reference.subject,
                 over(row, bare) / over(reference, bare),
-                shown(worked(row).zip(worked(reference)).map(|(row, reference)| row / reference), 2),
+                shown(worked(row, bare).zip(worked(reference, bare)).map(|(row, reference)| row / reference), 2),
                 row.allocations - bare.allocations,
             );
         }
@@ -159,6 +160,12 @@ impl Report {
 
 fn over(row: &Row, bare: &Row) -> f64 {
     row.ns - bare.ns
+}
+
+/// Instructions beyond those of the bare service.
+fn worked(row: &Row, bare: &Row) -> Option<f64> {
+    let counted = row.counted.zip(bare.counted);
+    counted.map(|(row, bare)| row.instructions - bare.instructions)
 }
 
 fn shown(value: Option<f64>, digits: usize) -> String {

@@ -160,6 +160,15 @@ fn peers(all: &mut Vec<Subject>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The bare service, and the stack where somebody listens.
+pub(crate) fn listened() -> Result<Vec<Subject>, Failure> {
+    let stack = |name| -> Result<Subject, Failure> { Ok(Subject::new(name, builder().build()?.layer(Echo))) };
+    let registry = stack("tower-didit stack, told to a bare Registry")?.told_to(tracing_subscriber::registry());
+    let lines = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(false);
+    let json = stack("tower-didit stack, told as JSON")?.told_to(lines.with_writer(std::io::sink).finish());
+    Ok(vec![Subject::new(BARE, Echo), registry, json])
+}
+
 /// Session creations of one operation after the other.
 pub(crate) fn name(request: &mut Request<Body>) {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
