@@ -121,4 +121,19 @@ mod tests {
         assert_eq!(ids.len(), 1_000);
         assert!(ids.iter().all(|id| Uuid::parse_str(id).unwrap().get_version_num() == 7));
     }
+
+    #[cfg(feature = "correlation")]
+    #[test]
+    fn the_names_of_a_call_are_those_that_were_drawn_each_in_its_place() {
+        let random = Randomness::new();
+        let place = TraceContext::root(&random, true).child(&random);
+        let names = Names::draw(&random, true, true);
+        let id = names.id().to_owned();
+        let shared = names.share(&place);
+        assert_eq!(shared.id(), id);
+        assert_eq!(shared.traceparent(), place.to_traceparent());
+        let parsed = |value: HeaderValue| Uuid::parse_str(value.to_str().unwrap()).unwrap();
+        assert_ne!(parsed(shared.id()), parsed(shared.key()));
+        assert!([shared.id(), shared.key()].map(parsed).iter().all(|id| id.get_version_num() == 7));
+    }
 }

@@ -76,3 +76,42 @@ impl<T: Pooled> Drop for Lease<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Kept(Vec<u8>);
+
+    thread_local! {
+        static SPARE: Spare<Kept> = const { RefCell::new(Vec::new()) };
+    }
+
+    impl Pooled for Kept {
+        fn spare() -> &'static LocalKey<Spare<Self>> {
+            &SPARE
+        }
+
+        fn clear(&mut self) {
+            self.0.clear();
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_what_was_in_it_is_gone() {
+        let mut lease = Lease::<Kept>::new();
+        lease.0.extend([7; 100]);
+        let place = lease.0.as_ptr();
+        drop(lease);
+        let again = Lease::<Kept>::new();
+        assert_eq!((again.0.as_ptr(), again.0.len()), (place, 0));
+        assert_eq!(Lease::<Kept>::new().0.capacity(), 0, "the next one is new");
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_thread_is_likely_to_need() {
+        drop((0..2 * MOST_SPARE).map(|_| Lease::<Kept>::new()).collect::<Vec<_>>());
+        assert_eq!(SPARE.with_borrow(Vec::len), MOST_SPARE);
+    }
+}

@@ -90,6 +90,8 @@ mod tests {
         let clone = other.clone();
         let second = [other.bits(), clone.bits(), other.bits(), clone.bits()];
         assert_eq!(first, second);
+        #[cfg(any(feature = "correlation", feature = "idempotency", feature = "telemetry"))]
+        assert_eq!(Randomness::seeded(7).many::<4>(), second);
     }
 
     #[test]

@@ -53,3 +53,50 @@ where
         self.own().call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{Ready, ready},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// Counts its clones.
+    #[derive(Default)]
+    struct Counted(Arc<AtomicUsize>);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    impl Service<()> for Counted {
+        type Response = usize;
+        type Error = Infallible;
+        type Future = Ready<Result<usize, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            ready(Ok(self.0.load(Ordering::Relaxed)))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_cloned_and_not_used_costs_no_clone() {
+        let service = Spare::new(Counted::default());
+        let made = service.clone().oneshot(()).await.unwrap();
+        let unused: Vec<_> = (0..10).map(|_| service.clone()).collect();
+        assert_eq!(service.clone().oneshot(()).await, Ok(made + 1));
+        assert_eq!(unused.len(), 10);
+    }
+}
