@@ -165,6 +165,7 @@ mod in_memory;
 pub mod outcome;
 #[cfg(any(feature = "idempotency", feature = "webhook"))]
 mod payload;
+#[cfg_attr(not(feature = "stack"), allow(dead_code, reason = "each layer that uses a part has its own feature"))]
 mod pool;
 pub mod quota;
 mod random;

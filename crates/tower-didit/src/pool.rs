@@ -11,7 +11,6 @@ use std::{
 const MOST_SPARE: usize = 64;
 
 /// The boxes of a thread that are not in use.
-#[expect(clippy::vec_box, reason = "the boxes are handed out as they are")]
 pub(crate) type Spare<T> = RefCell<Vec<Box<T>>>;
 
 /// A value whose memory is used again.

@@ -15,7 +15,6 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-#[cfg(feature = "correlation")]
 pub(crate) use self::parent::LENGTH;
 use crate::random::Randomness;
 

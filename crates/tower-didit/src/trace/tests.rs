@@ -140,7 +140,7 @@ proptest! {
     ]) {
         if let Some(context) = parent(&value) {
             let written = context.to_traceparent();
-            prop_assert_eq!(written.len(), parent::LENGTH);
+            prop_assert_eq!(written.len(), LENGTH);
             prop_assert_eq!(&written.to_str().unwrap()[2..53], &value[2..53]);
             prop_assert_eq!(parent(written.to_str().unwrap()), Some(context));
         }
