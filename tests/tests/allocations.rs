@@ -134,14 +134,15 @@ fn a_future_is_as_large_as_its_layers_need() {
     // What is copied about in every call: a change that makes one larger should be worth it.
     assert!(future(&CorrelationLayer::new().layer(Reading)) <= 64);
     assert!(future(&IdempotencyLayer::new().layer(Reading)) <= 16);
-    assert!(future(&DeadlineLayer::default().layer(Reading)) <= 192);
-    assert!(future(&RetryLayer::didit().layer(Reading)) <= 320);
+    assert!(future(&DeadlineLayer::default().layer(Reading)) <= 64);
+    assert!(future(&RetryLayer::didit().layer(Reading)) <= 160);
     assert!(future(&PacingLayer::didit().layer(Reading)) <= 384);
     assert!(future(&CircuitBreakerLayer::didit().peek().layer(Reading)) <= 16);
     assert!(future(&CircuitBreakerLayer::didit().layer(Reading)) <= 96);
-    assert!(future(&AttemptTimeoutLayer::didit().layer(Reading)) <= 160);
+    assert!(future(&AttemptTimeoutLayer::didit().layer(Reading)) <= 48);
     let stack = DiditLayer::builder().api_key("key").build().unwrap().layer(Reading);
-    assert!(future(&stack) <= 1_024, "{}", future(&stack));
+    // Most of it lies in a box.
+    assert!(future(&stack) <= 64, "{}", future(&stack));
 }
 
 #[test]

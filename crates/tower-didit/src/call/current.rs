@@ -226,7 +226,7 @@ fn replace(call: Option<Box<Call>>) -> Option<Box<Call>> {
     CURRENT.with(|current| current.replace(call))
 }
 
-/// Runs what a layer does to begin a request within a call, up to [`around`](Self::around).
+/// A layer at work on a request, within a call: from [`enter`](Self::enter) to [`around`](Self::around).
 ///
 /// A guard and no closure: what a closure takes along is copied into it, and that would be the whole request at each layer.
 #[must_use]
