@@ -47,6 +47,8 @@ pub(crate) struct Framing {
     place: Place,
     line: Line,
     head: Head,
+    /// How many heads have ended.
+    heads: u64,
     /// One verdict for each request whose head has ended and that the service has not asked about.
     verdicts: VecDeque<Result<(), Violation>>,
 }
@@ -76,15 +78,31 @@ enum Place {
     /// In the lines after the last chunk.
     Trailers,
     /// In HTTP/2, where frames say how long they are.
-    Http2,
+    Http2(Frames),
     /// Behind a violation: nothing after it is a request.
     Over,
+}
+
+/// Follows the frames of HTTP/2 (RFC 9113 section 4.1) as far as to know whether a head is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Frames {
+    /// Bytes still to come of the preface, or of the payload of the frame at hand.
+    left: u32,
+    /// What has come of the next frame's own head.
+    frame: [u8; Self::HEAD],
+    filled: usize,
+    /// Between the beginning of a request's head and the frame that ends it.
+    in_head: bool,
+    /// Whether the payload at hand ends a head.
+    ends_head: bool,
 }
 
 /// What the head at hand has said so far.
 #[derive(Debug, Default)]
 struct Head {
     begun: bool,
+    /// Empty lines before it.
+    empty_lines: u32,
     length: Option<u64>,
     chunked: bool,
     violation: Option<Violation>,
@@ -96,14 +114,33 @@ const LINE: usize = 256;
 /// The first line of HTTP/2's preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
+/// What comes behind it.
+const PREFACE_REST: &[u8] = b"\r\nSM\r\n\r\n";
+
 impl Framing {
     pub(crate) fn new() -> Self {
-        Self { place: Place::Head, line: Line::default(), head: Head::default(), verdicts: VecDeque::new() }
+        Self { place: Place::Head, line: Line::default(), head: Head::default(), heads: 0, verdicts: VecDeque::new() }
     }
 
     /// Whether a head has begun and not ended.
+    ///
+    /// One empty line before it is none of it: RFC 9112 section 2.2 has it ignored, as some clients end a body with one.
     pub(crate) fn in_head(&self) -> bool {
-        self.place == Place::Head && (self.head.begun || self.line.begun)
+        match &self.place {
+            Place::Head => self.head.begun || self.line.begun || self.head.empty_lines > 1,
+            Place::Http2(frames) => frames.in_head,
+            _ => false,
+        }
+    }
+
+    /// How many heads have ended, which tells one from the next.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether several requests may be under way at once.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.place, Place::Http2(_))
     }
 
     /// What is to be said of the next request, in the order in which they came.
@@ -114,10 +151,14 @@ impl Framing {
     /// Reads what came in.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            bytes = match self.place {
-                Place::Body(left) => self.skip(bytes, left, Place::Body, Place::Head),
-                Place::Chunk(left) => self.skip(bytes, left, Place::Chunk, Place::ChunkEnd),
-                Place::Http2 | Place::Over => return,
+            bytes = match &mut self.place {
+                Place::Http2(frames) => {
+                    self.heads += frames.read(bytes);
+                    return;
+                }
+                Place::Over => return,
+                &mut Place::Body(left) => self.skip(bytes, left, Place::Body, Place::Head),
+                &mut Place::Chunk(left) => self.skip(bytes, left, Place::Chunk, Place::ChunkEnd),
                 Place::Head | Place::ChunkSize | Place::ChunkEnd | Place::Trailers => self.read_line(bytes),
             };
         }
@@ -162,9 +203,9 @@ impl Framing {
                     }
                 }
                 // RFC 9112 section 2.2: empty lines before a request are ignored.
-                Some(b"") if !self.head.begun => {}
+                Some(b"") if !self.head.begun => self.head.empty_lines = self.head.empty_lines.saturating_add(1),
                 Some(b"") => self.end_head(),
-                Some(PREFACE) if !self.head.begun => self.place = Place::Http2,
+                Some(PREFACE) if !self.head.begun => self.place = Place::Http2(Frames::after_first_line()),
                 Some(_) if !self.head.begun => self.head.begun = true,
                 Some(field) => self.head.field(field, line.is_cut),
             },
@@ -182,7 +223,7 @@ impl Framing {
             Place::ChunkEnd => self.place = if text == Some(b"") { Place::ChunkSize } else { Place::Over },
             Place::Trailers if text == Some(b"") => self.place = Place::Head,
             Place::Trailers if text.is_none() => self.place = Place::Over,
-            Place::Trailers | Place::Body(_) | Place::Chunk(_) | Place::Http2 | Place::Over => {}
+            Place::Trailers | Place::Body(_) | Place::Chunk(_) | Place::Http2(_) | Place::Over => {}
         }
     }
 
@@ -194,7 +235,55 @@ impl Framing {
             None => (Ok(()), length.filter(|length| *length > 0).map_or(Place::Head, Place::Body)),
         };
         self.verdicts.push_back(verdict);
+        self.heads += 1;
         self.place = place;
+    }
+}
+
+impl Frames {
+    /// A length of 3 bytes, a type, flags, and a stream of 4 bytes.
+    const HEAD: usize = 9;
+
+    const HEADERS: u8 = 1;
+    const CONTINUATION: u8 = 9;
+    const END_HEADERS: u8 = 4;
+
+    /// What of the preface comes behind its first line. It counts as a head.
+    fn after_first_line() -> Self {
+        let left = PREFACE_REST.len() as u32;
+        Self { left, frame: [0; Self::HEAD], filled: 0, in_head: true, ends_head: true }
+    }
+
+    /// Reads what came in; how many heads ended in it.
+    fn read(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut ended = 0;
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                let taken = (Self::HEAD - self.filled).min(bytes.len());
+                self.frame[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+                (self.filled, bytes) = (self.filled + taken, &bytes[taken..]);
+                // The type is the fourth byte.
+                self.in_head |= self.filled > 3 && self.frame[3] == Self::HEADERS;
+                if self.filled < Self::HEAD {
+                    return ended;
+                }
+                self.begin_payload();
+            } else {
+                let taken = (self.left as usize).min(bytes.len());
+                (self.left, bytes) = (self.left - taken as u32, &bytes[taken..]);
+            }
+            if self.left == 0 && std::mem::take(&mut self.ends_head) {
+                self.in_head = false;
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    fn begin_payload(&mut self) {
+        let [high, middle, low, kind, flags, ..] = self.frame;
+        (self.left, self.filled) = (u32::from_be_bytes([0, high, middle, low]), 0);
+        self.ends_head = matches!(kind, Self::HEADERS | Self::CONTINUATION) && flags & Self::END_HEADERS != 0;
     }
 }
 
@@ -317,6 +406,42 @@ mod tests {
             assert_eq!(verdicts(text.as_bytes()), [Ok(())], "{chunks:?}");
         }
         assert_eq!(Framing::new().next_request(), Err(Violation::Lost));
+    }
+
+    #[test]
+    fn a_head_of_http2_begins_with_its_first_frame_and_ends_with_its_last() {
+        let frame = |kind: u8, flags: u8, length: u8| {
+            [&[0, 0, length, kind, flags, 0, 0, 0, 1], vec![b'x'; length.into()].as_slice()].concat()
+        };
+        let mut framing = Framing::new();
+        let mut after = |bytes: &[u8]| {
+            // Byte by byte, so that every boundary falls between two reads.
+            bytes.chunks(1).for_each(|byte| framing.read(byte));
+            (framing.in_head(), framing.heads())
+        };
+        assert_eq!(after(b"PRI * HTTP/2.0\r\n\r\nSM"), (true, 0));
+        assert_eq!(after(b"\r\n\r\n"), (false, 1));
+        // SETTINGS, and PING.
+        assert_eq!(after(&[frame(4, 0, 6), frame(6, 0, 8)].concat()), (false, 1));
+        let headers = frame(1, 0, 20);
+        assert_eq!(after(&headers[..3]), (false, 1), "it may be any frame yet");
+        assert_eq!(after(&headers[3..4]), (true, 1));
+        assert_eq!(after(&headers[4..]), (true, 1));
+        assert_eq!(after(&frame(9, 0, 0)), (true, 1));
+        assert_eq!(after(&frame(9, 4, 3)), (false, 2));
+        // DATA whose flags look the same, and a head without a payload.
+        assert_eq!(after(&[frame(0, 4, 3), frame(1, 5, 0)].concat()), (false, 3));
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_are_some_of_it_from_the_second_on() {
+        let mut framing = Framing::new();
+        framing.read(b"\r\n");
+        assert!(!framing.in_head());
+        framing.read(b"\r\n");
+        assert!(framing.in_head());
+        framing.read(b"GET / HTTP/1.1\r\n\r\n\r\n");
+        assert_eq!((framing.in_head(), framing.heads()), (false, 1));
     }
 
     #[test]

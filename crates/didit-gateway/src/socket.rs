@@ -29,9 +29,10 @@ pub(crate) struct Conversation {
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
-    /// When the head at hand began, if one did.
-    head_since: Option<Instant>,
-    /// When something last happened.
+    /// When the head at hand began, if one did, and how many were before it.
+    head: Option<(u64, Instant)>,
+    /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
+    /// sends a byte now and then would be served for ever.
     active: Instant,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct Socket {
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let followed = Followed { framing: Framing::new(), head_since: None, active: Instant::now() };
+        let followed = Followed { framing: Framing::new(), head: None, active: Instant::now() };
         Arc::new(Self { framing: Mutex::new(followed), in_flight: AtomicUsize::new(0) })
     }
 
@@ -68,13 +69,15 @@ impl Conversation {
 
     fn read(&self, bytes: &[u8]) {
         let mut followed = self.followed();
-        followed.active = Instant::now();
         followed.framing.read(bytes);
-        followed.head_since = followed.framing.in_head().then(|| followed.head_since.unwrap_or(followed.active));
+        let number = followed.framing.heads();
+        let known = followed.head.filter(|(known, _)| *known == number);
+        followed.head = followed.framing.in_head().then(|| known.unwrap_or_else(|| (number, Instant::now())));
     }
 
     /// Begins a request, which is also counted in the gateway's total.
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
+        self.followed().active = Instant::now();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
         InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
@@ -85,13 +88,18 @@ impl Conversation {
         self.followed().framing.next_request()
     }
 
-    /// Ends when the peer has been silent for too long: in the middle of a head, or without a request.
+    /// Ends when the peer has taken too long: over a head, counted from its first byte, or without a request, whatever
+    /// else it sent.
     pub(crate) async fn silence(&self, head: Duration, idle: Duration) {
         loop {
             let end = {
                 let followed = self.followed();
                 let busy = self.in_flight.load(Ordering::Relaxed) > 0;
-                let head_end = followed.head_since.map(|since| since + head);
+                let head_end = followed.head.and_then(|(_, since)| match followed.framing.is_http2() {
+                    true => Some(since + head),
+                    // Behind a request that is being answered nothing is read, so the peer could not end it.
+                    false => (!busy).then(|| since.max(followed.active) + head),
+                });
                 let idle_end = (!busy).then(|| followed.active + idle);
                 head_end.into_iter().chain(idle_end).min()
             };
@@ -174,5 +182,76 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(120);
+
+    /// After how many seconds a client is let go of that sends a piece each second, all over again.
+    async fn held(before: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> u64 {
+        let (conversation, began) = (Conversation::new(), Instant::now());
+        conversation.read(before);
+        let drip = async {
+            for piece in pieces {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                conversation.read(&piece);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = drip => {}
+            () = conversation.silence(HEAD, IDLE) => {}
+        }
+        began.elapsed().as_secs()
+    }
+
+    fn bytes(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        text.iter().map(|byte| vec![*byte]).collect::<Vec<_>>().into_iter()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
+        let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(1_000));
+        assert_eq!(held(b"", bytes(head.as_bytes())).await, 11, "10 s from its first byte, which came after one");
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(held(b"", bytes(preface)).await, 11);
+        let headers = [&[0, 3, 232, 1, 4, 0, 0, 0, 1][..], &[b'x'; 1_000]].concat();
+        assert_eq!(held(preface, bytes(&headers)).await, 14, "its fourth byte says that it is a head");
+        let continued = (0..1_000).map(|number| vec![0, 0, 0, if number == 0 { 1 } else { 9 }, 0, 0, 0, 0, 1]);
+        assert_eq!(held(preface, continued).await, 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_request_no_byte_is_a_sign_of_life() {
+        assert_eq!(held(b"", std::iter::repeat_with(|| b"\r\n".to_vec()).take(1_000)).await, 12);
+        let ping = std::iter::repeat_with(|| [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
+        assert_eq!(held(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ping.take(1_000)).await, 120);
+        // Behind what was refused nothing is a head.
+        let after = b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n";
+        assert_eq!(held(after, bytes(&[b'x'; 1_000])).await, 120);
+        assert_eq!(held(b"", std::iter::empty()).await, 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_without_a_request_begins_with_the_end_of_the_last() {
+        let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+        // The next head has begun, and waits behind the request.
+        conversation.read(b"GET / HTTP/1.1\r\n\r\nGET");
+        let request = conversation.begin(&total);
+        let answered = async {
+            tokio::time::sleep(IDLE * 5).await;
+            drop(request);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = answered => {}
+            () = conversation.silence(HEAD, IDLE) => {}
+        }
+        assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
     }
 }
