@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use crate::frames::Heads;
+
 /// What is wrong with the framing of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -78,23 +80,9 @@ enum Place {
     /// In the lines after the last chunk.
     Trailers,
     /// In HTTP/2, where frames say how long they are.
-    Http2(Frames),
+    Http2(Heads),
     /// Behind a violation: nothing after it is a request.
     Over,
-}
-
-/// Follows the frames of HTTP/2 (RFC 9113 section 4.1) as far as to know whether a head is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frames {
-    /// Bytes still to come of the preface, or of the payload of the frame at hand.
-    left: u32,
-    /// What has come of the next frame's own head.
-    frame: [u8; Self::HEAD],
-    filled: usize,
-    /// Between the beginning of a request's head and the frame that ends it.
-    in_head: bool,
-    /// Whether the payload at hand ends a head.
-    ends_head: bool,
 }
 
 /// What the head at hand has said so far.
@@ -128,7 +116,7 @@ impl Framing {
     pub(crate) fn in_head(&self) -> bool {
         match &self.place {
             Place::Head => self.head.begun || self.line.begun || self.head.empty_lines > 1,
-            Place::Http2(frames) => frames.in_head,
+            Place::Http2(heads) => heads.in_head(),
             _ => false,
         }
     }
@@ -152,8 +140,8 @@ impl Framing {
     pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             bytes = match &mut self.place {
-                Place::Http2(frames) => {
-                    self.heads += frames.read(bytes);
+                Place::Http2(heads) => {
+                    self.heads += heads.read(bytes);
                     return;
                 }
                 Place::Over => return,
@@ -205,7 +193,9 @@ impl Framing {
                 // RFC 9112 section 2.2: empty lines before a request are ignored.
                 Some(b"") if !self.head.begun => self.head.empty_lines = self.head.empty_lines.saturating_add(1),
                 Some(b"") => self.end_head(),
-                Some(PREFACE) if !self.head.begun => self.place = Place::Http2(Frames::after_first_line()),
+                Some(PREFACE) if !self.head.begun => {
+                    self.place = Place::Http2(Heads::after_first_line(PREFACE_REST.len()));
+                }
                 Some(_) if !self.head.begun => self.head.begun = true,
                 Some(field) => self.head.field(field, line.is_cut),
             },
@@ -237,53 +227,6 @@ impl Framing {
         self.verdicts.push_back(verdict);
         self.heads += 1;
         self.place = place;
-    }
-}
-
-impl Frames {
-    /// A length of 3 bytes, a type, flags, and a stream of 4 bytes.
-    const HEAD: usize = 9;
-
-    const HEADERS: u8 = 1;
-    const CONTINUATION: u8 = 9;
-    const END_HEADERS: u8 = 4;
-
-    /// What of the preface comes behind its first line. It counts as a head.
-    fn after_first_line() -> Self {
-        let left = PREFACE_REST.len() as u32;
-        Self { left, frame: [0; Self::HEAD], filled: 0, in_head: true, ends_head: true }
-    }
-
-    /// Reads what came in; how many heads ended in it.
-    fn read(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut ended = 0;
-        while !bytes.is_empty() {
-            if self.left == 0 {
-                let taken = (Self::HEAD - self.filled).min(bytes.len());
-                self.frame[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-                (self.filled, bytes) = (self.filled + taken, &bytes[taken..]);
-                // The type is the fourth byte.
-                self.in_head |= self.filled > 3 && self.frame[3] == Self::HEADERS;
-                if self.filled < Self::HEAD {
-                    return ended;
-                }
-                self.begin_payload();
-            } else {
-                let taken = (self.left as usize).min(bytes.len());
-                (self.left, bytes) = (self.left - taken as u32, &bytes[taken..]);
-            }
-            if self.left == 0 && std::mem::take(&mut self.ends_head) {
-                self.in_head = false;
-                ended += 1;
-            }
-        }
-        ended
-    }
-
-    fn begin_payload(&mut self) {
-        let [high, middle, low, kind, flags, ..] = self.frame;
-        (self.left, self.filled) = (u32::from_be_bytes([0, high, middle, low]), 0);
-        self.ends_head = matches!(kind, Self::HEADERS | Self::CONTINUATION) && flags & Self::END_HEADERS != 0;
     }
 }
 

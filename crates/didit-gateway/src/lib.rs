@@ -56,6 +56,7 @@
 
 mod attempts;
 mod body;
+mod frames;
 mod framing;
 mod gateway;
 mod hop;

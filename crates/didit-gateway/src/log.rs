@@ -1,4 +1,4 @@
-//! The access log: one line for each request that was answered, whoever answered it.
+//! The access log: one line for each request that was answered, whoever answered it, or that was refused unread.
 //!
 //! Those that went through the layers have lines of theirs before it, one for the call and one for each attempt
 //! ([`tower_didit::telemetry`]). All are events of [`tracing`], so that they go where the rest of the log goes, and all
@@ -44,6 +44,18 @@ pub(crate) struct CallLine {
 pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
 
 const UNKNOWN: &str = "unknown";
+
+/// The line of a request that nobody was asked about, because HTTP's own rules refuse it. What it was is not known.
+pub(crate) fn refused(id: &CorrelationId, status: Option<StatusCode>, reason: &dyn fmt::Display) {
+    tracing::info!(
+        target: TARGET,
+        correlation_id = id.as_str(),
+        http.response.status_code = status.map(|status| status.as_u16()),
+        layer = "gateway",
+        reason = %reason,
+        "refused",
+    );
+}
 
 // ===== impl Named =====
 

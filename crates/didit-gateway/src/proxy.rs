@@ -20,7 +20,7 @@ use crate::{
     problem::Problem,
     refuse::{Doorkeeper, pass_on},
     settings::Settings,
-    socket::Conversation,
+    socket::{Conversation, InFlight},
     upstream::Upstream,
 };
 
@@ -63,11 +63,11 @@ impl Proxy {
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        conversation: &Arc<Conversation>,
+        conversation: &Conversation,
+        in_flight: InFlight,
     ) -> Response<Answer> {
         let (began, sent) = (Instant::now(), Sent::default());
         let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
-        let in_flight = conversation.begin(&self.in_flight);
         let named = self.name(&request);
         let framed = if http1 { conversation.next_request() } else { Ok(()) };
         let framed = framed.map_err(|violation| {
@@ -90,6 +90,7 @@ impl Proxy {
                 if http1 && layer == "gateway" {
                     // What is left of the request is not worth reading, or cannot be told from the next one.
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    conversation.linger();
                 }
                 (Some(layer), response)
             }

@@ -20,6 +20,7 @@ pub(crate) struct Doorkeeper {
     /// `None` takes every name.
     hosts: Option<Vec<String>>,
     max_body: u64,
+    max_headers: usize,
     /// Told to requests that come back, so that a gateway in front of itself is noticed.
     name: String,
 }
@@ -35,6 +36,7 @@ impl Doorkeeper {
             token: settings.access_token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
             hosts,
             max_body: settings.max_body,
+            max_headers: settings.max_headers,
             name: format!("didit-gateway-{:08x}", rand::random::<u32>()),
         }
     }
@@ -66,6 +68,10 @@ impl Doorkeeper {
                 "The access token is missing or wrong",
                 "this gateway wants its access token, once, as x-gateway-token",
             ));
+        }
+        if headers.len() > self.max_headers {
+            // Of HTTP/2; hyper counts those of HTTP/1.
+            return Err(Problem::unreadable(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None));
         }
         if parts.method == Method::CONNECT {
             let detail = "this gateway makes no tunnels";

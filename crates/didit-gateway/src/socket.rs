@@ -2,33 +2,49 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf, Bytes};
+use h2::Reason;
+use http::{HeaderName, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
+use tower_didit::call::CorrelationId;
 
-use crate::framing::{Framing, Violation};
+use crate::{
+    frames::Frames,
+    framing::{Framing, Violation},
+    log,
+    problem::Problem,
+};
 
 /// What is known about one connection; shared by its socket, its requests and its watch.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     framing: Mutex<Followed>,
     in_flight: AtomicUsize,
+    /// Whether what is written next may be the answer to a request.
+    answering: AtomicBool,
+    /// Whether the peer is answered although it may still be sending.
+    lingering: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
+    /// What hyper itself answered, and under which name.
+    refusal: Option<(CorrelationId, StatusCode)>,
     /// When the head at hand began, if one did, and how many were before it.
     head: Option<(u64, Instant)>,
     /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
@@ -49,17 +65,44 @@ pub(crate) struct Socket {
     stream: TcpStream,
     conversation: Arc<Conversation>,
     patience: Duration,
+    /// The header that names a request.
+    correlation: HeaderName,
+    // What is being written in the place of hyper's own answer.
+    instead: Option<Bytes>,
+    // The frames that go out, in HTTP/2.
+    frames: Frames,
+    // When it is no longer waited for what the peer is still sending.
+    last: Option<Pin<Box<Sleep>>>,
     // Made when a write has to wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
+/// How long a peer may go on sending what is not read, once it has its answer.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The codes that a stream of HTTP/2 is reset with because of what the peer sent.
+const REFUSALS: [Reason; 7] = [
+    Reason::PROTOCOL_ERROR,
+    Reason::FLOW_CONTROL_ERROR,
+    Reason::STREAM_CLOSED,
+    Reason::FRAME_SIZE_ERROR,
+    Reason::REFUSED_STREAM,
+    Reason::COMPRESSION_ERROR,
+    Reason::ENHANCE_YOUR_CALM,
+];
+
 // ===== impl Conversation =====
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let followed = Followed { framing: Framing::new(), head: None, active: Instant::now() };
-        Arc::new(Self { framing: Mutex::new(followed), in_flight: AtomicUsize::new(0) })
+        let followed = Followed { framing: Framing::new(), refusal: None, head: None, active: Instant::now() };
+        Arc::new(Self {
+            framing: Mutex::new(followed),
+            in_flight: AtomicUsize::new(0),
+            answering: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
+        })
     }
 
     fn followed(&self) -> MutexGuard<'_, Followed> {
@@ -79,8 +122,44 @@ impl Conversation {
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         self.followed().active = Instant::now();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
         InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
+    }
+
+    /// Everything that was answered has been written.
+    fn flushed(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 {
+            self.answering.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The connection ends with the answer at hand, although the peer may still be sending.
+    pub(crate) fn linger(&self) {
+        self.lingering.store(true, Ordering::Relaxed);
+    }
+
+    /// What hyper itself answered the last request with, and under which name.
+    pub(crate) fn refusal(&self) -> Option<(CorrelationId, StatusCode)> {
+        self.followed().refusal.clone()
+    }
+
+    /// What goes out instead of these bytes, if they are hyper's own answer: a head that belongs to no request. One that
+    /// comes close behind the answer before it is not told apart.
+    fn instead_of(&self, bytes: &[u8], correlation: &HeaderName) -> Option<Bytes> {
+        if self.answering.load(Ordering::Relaxed) || !bytes.starts_with(b"HTTP/1.") {
+            return None;
+        }
+        let (mut followed, id) = (self.followed(), CorrelationId::random());
+        let violation = followed.framing.next_request().err().filter(|violation| *violation != Violation::Lost);
+        let (status, instead) = Problem::in_place_of(bytes, violation, correlation, &id)?;
+        followed.refusal = Some((id, status));
+        self.linger();
+        Some(instead)
+    }
+
+    fn is_http2(&self) -> bool {
+        self.followed().framing.is_http2()
     }
 
     /// What is to be said of the framing of the next request of HTTP/1.
@@ -125,8 +204,53 @@ impl Drop for InFlight {
 
 impl Socket {
     /// `patience` is how long the peer may leave what was written unread.
-    pub(crate) fn new(stream: TcpStream, conversation: Arc<Conversation>, patience: Duration) -> Self {
-        Self { stream, conversation, patience, timer: None, waiting: false }
+    pub(crate) fn new(
+        stream: TcpStream,
+        conversation: Arc<Conversation>,
+        patience: Duration,
+        correlation: HeaderName,
+    ) -> Self {
+        Self {
+            stream,
+            conversation,
+            patience,
+            correlation,
+            instead: None,
+            frames: Frames::default(),
+            last: None,
+            timer: None,
+            waiting: false,
+        }
+    }
+
+    /// Writes another answer than hyper's own; `None` if that is none.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.instead.is_none() {
+            self.instead = self.conversation.instead_of(bytes, &self.correlation);
+        }
+        let mut instead = self.instead.take()?;
+        while !instead.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &instead);
+            match self.bounded(cx, written) {
+                Poll::Ready(Ok(written)) => instead.advance(written),
+                other => {
+                    self.instead = Some(instead);
+                    return Some(other);
+                }
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+
+    /// Looks for streams of HTTP/2 that are refused before anybody is asked.
+    fn follow(&mut self, mut written: &[u8]) {
+        while let (Some(frame), rest) = self.frames.read(written) {
+            written = rest;
+            let reason = Reason::from(u32::from_be_bytes(frame.begin));
+            if frame.kind == Frames::RST_STREAM && REFUSALS.contains(&reason) {
+                log::refused(&CorrelationId::random(), None, &format_args!("stream reset: {}", reason.description()));
+            }
+        }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -158,7 +282,13 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(written) = this.poll_instead(cx, bytes) {
+            return written;
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            this.follow(&bytes[..*written]);
+        }
         this.bounded(cx, written)
     }
 
@@ -168,7 +298,19 @@ impl AsyncWrite for Socket {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
+        if let Some(written) = this.poll_instead(cx, first) {
+            return written;
+        }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            let mut left = *written;
+            for piece in pieces {
+                let taken = left.min(piece.len());
+                this.follow(&piece[..taken]);
+                left -= taken;
+            }
+        }
         this.bounded(cx, written)
     }
 
@@ -177,11 +319,31 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.conversation.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.last.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.conversation.lingering.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if this.last.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // RFC 9112 section 9.6: closed with bytes unread, the connection is reset, and the answer may never be seen.
+        let mut scrap = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut scrap);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 
@@ -198,7 +360,7 @@ mod tests {
         conversation.read(before);
         let drip = async {
             for piece in pieces {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(1)).await;
                 conversation.read(&piece);
             }
             std::future::pending::<()>().await;
@@ -244,7 +406,7 @@ mod tests {
         conversation.read(b"GET / HTTP/1.1\r\n\r\nGET");
         let request = conversation.begin(&total);
         let answered = async {
-            tokio::time::sleep(IDLE * 5).await;
+            sleep(IDLE * 5).await;
             drop(request);
             std::future::pending::<()>().await;
         };
