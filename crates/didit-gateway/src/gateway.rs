@@ -86,7 +86,8 @@ impl Gateway {
         &self.settings
     }
 
-    /// All settings as a file that gives the same ones; what is secret is `[redacted]`.
+    /// All settings as a file that gives the same ones. What is secret is named by the file that it came from; if it came
+    /// otherwise, it is `[redacted]`, which no setting takes.
     ///
     /// # Errors
     ///

@@ -22,6 +22,7 @@ pub struct Settings {
     /// A file that holds the access token and nothing else. `DIDIT_GATEWAY__ACCESS_TOKEN` in the environment does too.
     pub access_token_file: Option<PathBuf>,
     /// What applications send as `x-gateway-token`; at least 16 characters of visible ASCII.
+    #[serde(skip_serializing_if = "HiddenText::is_elsewhere")]
     pub access_token: Option<HiddenText>,
     /// Names that requests may be addressed to, beside those of the loopback; all if empty and `allow_remote` is set.
     pub hosts: Vec<String>,
@@ -111,8 +112,8 @@ impl Settings {
     pub(crate) fn check(mut self) -> Result<Self, InvalidSetting> {
         let wrong = |key, problem| Err(InvalidSetting { key, problem });
         if let (None, Some(file)) = (&self.access_token, &self.access_token_file) {
-            match std::fs::read_to_string(file) {
-                Ok(text) => self.access_token = Some(text.trim_end().into()),
+            match HiddenText::read(file) {
+                Ok(token) => self.access_token = Some(token),
                 Err(error) => return wrong("access_token_file", format!("{file:?}: {error}")),
             }
         }

@@ -51,8 +51,29 @@ fn a_flag_goes_before_the_environment_before_the_file_before_the_preset() {
     assert_eq!(shown["retry"]["budget"], "off", "the preset's");
     assert_eq!((&shown["gateway"]["listen"], &shown["api_key"]), (&json!("127.0.0.1:7070"), &json!("[redacted]")));
     assert!(!text.contains("canary"));
-    // What is printed can be used again.
+    // A key that is not shown is not there for whoever uses what was printed, and that is said.
     let again = file("again.toml", &text);
+    let (code, text) = output(&["--config", &again, "--check-config"], &[]);
+    assert_eq!(code, Some(2), "{text}");
+    let line =
+        std::fs::read_to_string(&again).unwrap().lines().position(|line| line.starts_with("api_key")).unwrap() + 1;
+    assert!(
+        text.contains(&format!("again.toml, line {line}, column 11: api_key: \"[redacted]\" is what is shown")),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_printed_names_the_files_of_secrets_and_can_be_used_again() {
+    let (key, token) = (file("key", "canary-key\n"), file("token", "canary-0123456789\n"));
+    let environment = [("DIDIT_API_KEY_FILE", key.as_str()), ("DIDIT_GATEWAY__ACCESS_TOKEN_FILE", token.as_str())];
+    let (code, text) = output(&["--seed", "3", "--print-config"], &environment);
+    assert_eq!(code, Some(0), "{text}");
+    let shown: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!((shown["api_key_file"].as_str(), shown.get("api_key")), (Some(key.as_str()), None));
+    assert_eq!(shown["gateway"]["access_token_file"].as_str(), Some(token.as_str()));
+    assert!(!text.contains("canary") && !text.contains("redacted"), "{text}");
+    let again = file("from-files.toml", &text);
     assert_eq!(output(&["--config", &again, "--print-config"], &[]), (Some(0), text));
 }
 

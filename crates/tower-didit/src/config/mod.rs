@@ -97,7 +97,7 @@ use crate::{
 
 /// All settings of the stack.
 ///
-/// Written out again, the API key is `"[redacted]"`.
+/// Written out again, the API key is `"[redacted]"`; one that came from a file is left out, and the file is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -105,6 +105,7 @@ pub struct Config {
     /// Where Didit's API lives: http:// or https:// with a host and no path.
     pub base_url: String,
     /// The key that is sent as `x-api-key`, unless a request brings its own. Without one, requests have to.
+    #[serde(skip_serializing_if = "HiddenText::is_elsewhere")]
     pub api_key: Option<HiddenText>,
     /// A file that holds the key and nothing else; read if `api_key` is not given.
     pub api_key_file: Option<PathBuf>,

@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Config, Invalid, LoadError, Origin, Preset,
+    Config, HiddenText, Invalid, LoadError, Origin, Preset,
     error::Key,
     file::{self, Format},
     schema,
@@ -174,10 +174,9 @@ impl Sources {
         }
         let mut config: Config = self.read(Value::Object(tree), &Key::default())?;
         if let (None, Some(path)) = (&config.api_key, &config.api_key_file) {
-            let text = fs::read_to_string(path);
-            let text = text.map_err(|error| self.invalid(&Key::from("api_key_file"), format!("{path:?}: {error}")))?;
-            // Editors and `echo` end a file with a line end, and no key has one.
-            config.api_key = Some(text.trim_end().into());
+            let key = HiddenText::read(path);
+            let key = key.map_err(|error| self.invalid(&Key::from("api_key_file"), format!("{path:?}: {error}")))?;
+            config.api_key = Some(key);
         }
         match DiditLayer::from_config(&config) {
             Ok(_) => Ok(config),

@@ -208,7 +208,11 @@ fn the_key_is_never_shown_and_may_lie_in_a_file() {
     fs::write(&file, "key-in-a-file\n").unwrap();
     let config = with(&[("DIDIT_API_KEY_FILE", file.to_str().unwrap())]).config().unwrap();
     fs::remove_file(&file).unwrap();
-    assert_eq!(config.api_key.unwrap().expose(), "key-in-a-file");
+    assert_eq!(config.api_key.as_ref().unwrap().expose(), "key-in-a-file");
+    let shown = serde_json::to_value(&config).unwrap();
+    assert_eq!((shown["api_key_file"].as_str(), shown.get("api_key")), (file.to_str(), None));
+    let error = refused("\napi_key = '[redacted]'");
+    assert!(error.starts_with("stack.toml, line 2, column 11: api_key: \"[redacted]\" is what is shown"), "{error}");
     assert!(refused("api_key_file = '/no/such/file'").contains("line 1, column 16: api_key_file: "));
 }
 
