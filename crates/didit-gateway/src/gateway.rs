@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tower::Layer;
 use tower_didit::{
-    DiditLayer,
+    DiditLayer, Randomness,
     config::{Config, Invalid, LoadError, OrOff, Sources},
     retry::Budget,
 };
@@ -122,6 +122,7 @@ impl Gateway {
             doorkeeper: Doorkeeper::new(&settings),
             routes: config.routes().map_err(io::Error::other)?,
             correlation: config.correlation.header.parse().map_err(io::Error::other)?,
+            random: Randomness::new(),
             settings,
             phase: watched,
             in_flight: Arc::new(AtomicUsize::new(0)),

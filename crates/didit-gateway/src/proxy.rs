@@ -8,9 +8,11 @@ use hyper::body::Incoming;
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 use tower_didit::{
-    DiditService,
+    DiditService, Randomness,
     call::{CallOptions, CorrelationId, OperationId, Priority},
+    correlation,
 };
+use tracing::Span;
 
 use crate::{
     attempts::{CountAttempts, Sent},
@@ -52,6 +54,7 @@ pub(crate) struct Proxy {
     pub(crate) settings: Settings,
     pub(crate) routes: Arc<Routes>,
     pub(crate) correlation: HeaderName,
+    pub(crate) random: Randomness,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) in_flight: Arc<AtomicUsize>,
 }
@@ -106,17 +109,8 @@ impl Proxy {
 
     /// The names that the call goes by, here and at Didit.
     fn name(&self, request: &Request<Incoming>) -> Named {
-        let given = request.headers().get(&self.correlation);
-        let id = given.and_then(|given| CorrelationId::try_from(given.clone()).ok()).unwrap_or_else(|| {
-            let id = CorrelationId::random();
-            if given.is_some() {
-                tracing::warn!(
-                    correlation_id = id.as_str(),
-                    "the incoming correlation id is not usable and was replaced"
-                );
-            }
-            id
-        });
+        let received = request.headers().get(&self.correlation);
+        let (id, _) = correlation::receive(received, &self.random, |_| Span::none());
         let endpoint = self.routes.find(request.method(), request.uri().path());
         Named { id, routes: Arc::clone(&self.routes), endpoint }
     }

@@ -55,8 +55,7 @@ fn a_flag_goes_before_the_environment_before_the_file_before_the_preset() {
     let again = file("again.toml", &text);
     let (code, text) = output(&["--config", &again, "--check-config"], &[]);
     assert_eq!(code, Some(2), "{text}");
-    let line =
-        std::fs::read_to_string(&again).unwrap().lines().position(|line| line.starts_with("api_key")).unwrap() + 1;
+    let line = fs::read_to_string(&again).unwrap().lines().position(|line| line.starts_with("api_key")).unwrap() + 1;
     assert!(
         text.contains(&format!("again.toml, line {line}, column 11: api_key: \"[redacted]\" is what is shown")),
         "{text}"
@@ -225,6 +224,33 @@ async fn operators_see_how_it_is() {
     assert_eq!(status["scopes"]["generic-write"]["limit"], 300);
     assert_eq!(with("/else", "x-gateway-token", "0123456789abcdef").await.status, StatusCode::NOT_FOUND);
     assert_eq!(send(process.operations, post("/healthz", "")).await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_cannot_be_used_is_counted_and_logged_and_not_repeated() {
+    let upstream = echo();
+    let process = Process::start(&["--upstream", &base(&upstream)], &[]);
+    let mut ids = Vec::new();
+    for id in ["journey-7", "canary <script>", &"canary".repeat(100), ""] {
+        let mut request = get("/v3/sessions/");
+        request.headers_mut().insert("x-correlation-id", id.parse().unwrap());
+        ids.push(send(process.address, request).await.header("x-correlation-id").to_owned());
+    }
+    assert_eq!(ids[0], "journey-7");
+    let metrics = send(process.operations, get("/metrics")).await;
+    let metrics = String::from_utf8(metrics.bytes.to_vec()).unwrap();
+    assert!(metrics.contains("\ndidit_correlation_ids_replaced_total 3\n"), "{metrics}");
+    let log = process.stop();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = lines
+        .filter(|line| line["level"] == "WARN")
+        .map(|line| {
+            assert!(line["message"].as_str().unwrap().ends_with("was replaced"), "{line}");
+            line["correlation_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(told, ids[1..]);
+    assert!(!log.contains("canary"), "{log}");
 }
 
 #[test]
