@@ -16,8 +16,8 @@ use tower_didit::{
 use crate::{
     attempts::CountAttempts,
     operations::{self, Operations, Render},
-    proxy::{Phase, Proxy},
-    refuse::Doorkeeper,
+    proxy::{ATTEMPTS, OPERATION, PRIORITY, Phase, Proxy},
+    refuse::{Doorkeeper, TOKEN},
     server,
     settings::Settings,
     upstream::{self, Upstream},
@@ -64,6 +64,8 @@ impl Gateway {
         let client = upstream::client(&settings).map_err(wrong)?;
         // Its own, so that it can be shown.
         let budget = config.retry.budget.on().map(Budget::new);
+        check_header("correlation.header", &config.correlation.header).map_err(located)?;
+        check_header("idempotency.header", &config.idempotency.header).map_err(located)?;
         let builder = config.builder().map_err(located)?;
         let layer = builder.retry(|retry| retry.budget(budget.clone())).build();
         let layer = layer.map_err(|error| located(Invalid::new("", error)))?;
@@ -137,6 +139,17 @@ impl Gateway {
         let server = tokio::spawn(server::serve(listener, proxy, phase.clone()));
         Ok(RunningGateway { address, operations, phase, server, operator })
     }
+}
+
+/// What the layers do not know of: the headers between an application and the gateway.
+fn check_header(setting: &'static str, name: &str) -> Result<(), Invalid> {
+    let own = [ATTEMPTS, OPERATION, PRIORITY, TOKEN];
+    if !own.iter().any(|own| own.as_str().eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    let problem =
+        format!("{setting} is {name:?}, which the gateway uses for something else; allowed is a header of its own");
+    Err(Invalid::new(setting, problem))
 }
 
 // ===== impl RunningGateway =====

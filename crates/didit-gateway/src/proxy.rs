@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// Says how often the call was sent.
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
 
 /// Names the business operation that a call belongs to, so that its idempotency key is the same in every process.
-const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
+pub(crate) const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
 
 /// Who goes before whom while calls wait for quota: `high`, `normal` or `low`.
-const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
+pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
 
 /// Where the gateway is on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

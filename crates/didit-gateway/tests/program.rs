@@ -103,6 +103,12 @@ fn what_cannot_be_used_is_named() {
         (vec![], Some(("DIDIT_GATEWAY__MAX_HEAD", "1")), "gateway.max_head: 1; allowed is 8192 to 1048576"),
         (vec![], Some(("DIDIT_GATEWAY__CA_FILE", "/no/such/file")), "gateway.ca_file: "),
         (vec![], Some(("DIDIT_GATEWAY__ACCESS_TOKEN", "canary")), "gateway.access_token: a token of 6 bytes"),
+        (vec![], Some(("DIDIT_CORRELATION__HEADER", "host")), "correlation.header is \"host\", which HTTP uses"),
+        (
+            vec![],
+            Some(("DIDIT_IDEMPOTENCY__HEADER", "X-Gateway-Token")),
+            "DIDIT_IDEMPOTENCY__HEADER: idempotency.header: ",
+        ),
         (vec![], Some(("DIDIT_API_KEY", "canary key")), "environment variable DIDIT_API_KEY: api_key: "),
     ] {
         let environment: Vec<_> = environment.into_iter().collect();

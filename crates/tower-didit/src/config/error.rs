@@ -120,6 +120,7 @@ fn name_of<'e>(error: &'e ConfigError, section: &Key) -> Option<&'e str> {
         },
         ConfigError::CapBelowBase { .. } if in_backoff => "cap",
         ConfigError::CapBelowBase { .. } => "open_cap",
+        ConfigError::Header { setting, .. } => setting,
         ConfigError::ApiKey { .. } => "api_key",
         ConfigError::BaseUrl { .. } => "base_url",
         ConfigError::UnknownEndpoints { .. } => "scopes",

@@ -92,7 +92,7 @@ use crate::{
     deadline::DeadlineLayer,
     idempotency,
     random::Randomness,
-    stack::{DiditBuilder, DiditLayer},
+    stack::{DiditBuilder, DiditLayer, header},
 };
 
 /// All settings of the stack.
@@ -152,7 +152,7 @@ pub enum Preset {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CorrelationConfig {
-    /// The header that carries the id.
+    /// The header that carries the id: none that HTTP, Didit or another layer uses.
     pub header: String,
 }
 
@@ -161,7 +161,7 @@ pub struct CorrelationConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct IdempotencyConfig {
-    /// The header that carries the key.
+    /// The header that carries the key: none that HTTP, Didit or another layer uses.
     pub header: String,
     /// Whether the key is written as a quoted string (RFC 8941).
     pub quoted: bool,
@@ -232,9 +232,9 @@ impl Config {
             Some(key) => builder.api_key(key.expose()),
             None => builder.without_api_key(),
         };
-        let correlation = header("correlation.header", &self.correlation.header)?;
+        let correlation = header(header::CORRELATION, &self.correlation.header)?;
         let IdempotencyConfig { header: key, quoted, unnamed_calls } = &self.idempotency;
-        let key = header("idempotency.header", key)?;
+        let key = header(header::IDEMPOTENCY, key)?;
         Ok(builder
             .base_url(&self.base_url)
             .correlation(|layer| layer.header(correlation))
@@ -339,8 +339,8 @@ impl DiditLayer {
     }
 }
 
-fn header(key: &str, name: &str) -> Result<HeaderName, Invalid> {
-    name.parse().map_err(|_| Invalid::text(key, format!("{name:?} is no header's name")))
+fn header(setting: &'static str, name: &str) -> Result<HeaderName, Invalid> {
+    name.parse().map_err(|_| header::refused(setting, name, "which is no header's name")).at("")
 }
 
 #[cfg(test)]

@@ -117,7 +117,19 @@ fn an_error_names_key_value_range_line_and_column() {
         ),
         (
             "[correlation]\nheader = 'a b'",
-            "stack.toml, line 2, column 10: correlation.header: \"a b\" is no header's name",
+            "stack.toml, line 2, column 10: correlation.header: correlation.header is \"a b\", which is no header's name; \
+             allowed is a header that neither HTTP nor the stack uses, such as x-correlation-id",
+        ),
+        (
+            "[correlation]\nheader = 'Content-Length'",
+            "stack.toml, line 2, column 10: correlation.header: correlation.header is \"content-length\", which HTTP uses for \
+             something else; allowed is a header that neither HTTP nor the stack uses, such as x-correlation-id",
+        ),
+        (
+            "idempotency.header = 'x-api-key'",
+            "stack.toml, line 1, column 22: idempotency.header: idempotency.header is \"x-api-key\", which the stack or \
+             Didit uses for something else; allowed is a header that neither HTTP nor the stack uses, such as \
+             idempotency-key",
         ),
         (
             "[[routes]]\nname = 'own'",
