@@ -12,10 +12,10 @@ use tower_didit::config::{Config, HiddenText, HumanDuration, OrOff};
 #[non_exhaustive]
 pub struct Settings {
     /// Where applications connect to; port 0 takes a free one.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/status` are; "off" for nowhere.
-    #[schemars(with = "OrOff<String>")]
+    #[schemars(with = "OrOff<String>", example = "127.0.0.1:9090")]
     pub metrics: OrOff<SocketAddr>,
     /// Whether either address may be one that other machines can reach. Needs an access token.
     pub allow_remote: bool,

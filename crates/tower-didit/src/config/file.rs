@@ -1,13 +1,16 @@
 //! A file's text as a tree of values, and where in it each one stands.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
-use toml::de::{DeArray, DeTable};
+use toml::{
+    Spanned,
+    de::{DeArray, DeTable, DeValue},
+};
 
 use super::error::Key;
 
@@ -112,6 +115,32 @@ pub(super) fn offset(text: &str, format: Format, key: &Key) -> Option<usize> {
         Format::Toml => in_toml(text, key),
         Format::Json => in_json(text, key),
     }
+}
+
+/// The key and the text of the value that stands at a byte of a text which is in its language otherwise.
+pub(super) fn value_at(text: &str, format: Format, offset: usize) -> Option<(Key, &str)> {
+    fn walk(value: &Spanned<DeValue<'_>>, offset: usize, path: &mut Vec<String>) -> Option<Range<usize>> {
+        let mut inside = |name: String, value: &Spanned<DeValue<'_>>| {
+            path.push(name);
+            walk(value, offset, path).or_else(|| path.pop().and(None))
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                table.iter().find_map(|(name, value)| inside(name.get_ref().clone().into_owned(), value))
+            }
+            DeValue::Array(list) => list.iter().enumerate().find_map(|(index, value)| inside(index.to_string(), value)),
+            _ => Some(value.span()).filter(|span| span.start == offset),
+        }
+    }
+
+    if format != Format::Toml {
+        return None;
+    }
+    let mut path = Vec::new();
+    let root = DeTable::parse(text).ok()?;
+    let (span, root) = (root.span(), root.into_inner());
+    let found = walk(&Spanned::new(span, DeValue::Table(root)), offset, &mut path)?;
+    Some((Key(path), text.get(found)?))
 }
 
 fn in_toml(text: &str, key: &Key) -> Option<usize> {

@@ -109,13 +109,19 @@ impl Sources {
     /// If it is not in its language.
     pub fn text(mut self, name: impl AsRef<Path>, text: &str, format: Format) -> Result<Self, LoadError> {
         let name = name.as_ref().to_owned();
-        let error = |offset, message| {
+        let error = |offset, key, message| {
             let (line, column) = file::line_and_column(text, offset);
-            LoadError { origin: Origin::File { file: name.clone(), line, column }, key: None, message }
+            LoadError { origin: Origin::File { file: name.clone(), line, column }, key, message }
         };
-        let value = file::parse(text, format).map_err(|bad| error(bad.offset, bad.message))?;
+        let value = file::parse(text, format).map_err(|bad| {
+            // A number that no type holds is the one value that is refused before its setting is known.
+            let (key, value) = file::value_at(text, format, bad.offset).unzip();
+            let allowed = key.as_ref().and_then(|key| self.allowed(key));
+            let given = value.map(|value| format!("{value}: ")).unwrap_or_default();
+            error(bad.offset, key, with(format!("{given}{}", bad.message), allowed))
+        })?;
         if !value.is_object() {
-            return Err(error(0, "a table of settings is needed".to_owned()));
+            return Err(error(0, None, "a table of settings is needed".to_owned()));
         }
         self.file = Some(File { name, text: text.to_owned(), format, value });
         Ok(self)
@@ -239,10 +245,23 @@ impl Sources {
     }
 
     fn read<T: DeserializeOwned>(&self, value: Value, section: &Key) -> Result<T, LoadError> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let key = section.clone().under(Key::from(error.path()));
-            self.invalid(&key, error.inner().to_string())
+        serde_path_to_error::deserialize(&value).map_err(|error| {
+            let inner = Key::from(error.path());
+            let mut message = error.inner().to_string();
+            // The only type here whose error does not show the value. A secret's own does not on purpose.
+            if let (true, Some(given)) = (message.starts_with(NO_ADDRESS), inner.within(&value)) {
+                message = format!("{given}: {message}");
+            }
+            let key = section.clone().under(inner);
+            let allowed = self.allowed(&key);
+            self.invalid(&key, with(message, allowed))
         })
+    }
+
+    /// What a setting may be.
+    fn allowed(&self, key: &Key) -> Option<String> {
+        let stack = schema::inlined::<Config>();
+        self.schema_of(key, &stack).and_then(schema::allowed)
     }
 
     fn invalid(&self, key: &Key, message: String) -> LoadError {
@@ -264,6 +283,21 @@ impl Sources {
             Some(Origin::File { file: file.name.clone(), line, column })
         });
         in_file.unwrap_or(Origin::Preset)
+    }
+}
+
+/// How std's error for the text of an address begins.
+const NO_ADDRESS: &str = "invalid socket address";
+
+/// A message, and what is allowed instead.
+fn with(message: String, allowed: Option<String>) -> String {
+    match allowed {
+        Some(allowed) => {
+            let off = ", or \"off\"";
+            // What can be switched off says so itself.
+            format!("{}; {allowed}", message.strip_suffix(off).filter(|_| allowed.ends_with(off)).unwrap_or(&message))
+        }
+        None => message,
     }
 }
 
