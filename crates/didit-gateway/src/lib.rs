@@ -53,6 +53,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![doc = include_str!("log.md")]
 
 mod attempts;
 mod body;

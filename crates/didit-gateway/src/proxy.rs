@@ -111,8 +111,7 @@ impl Proxy {
     fn name(&self, request: &Request<Incoming>) -> Named {
         let received = request.headers().get(&self.correlation);
         let (id, _) = correlation::receive(received, &self.random, |_| Span::none());
-        let endpoint = self.routes.find(request.method(), request.uri().path());
-        Named { id, routes: Arc::clone(&self.routes), endpoint }
+        Named::new(id, &self.routes, request)
     }
 
     async fn pass(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Response<Answer>, Problem> {
@@ -177,7 +176,7 @@ impl Proxy {
         parts.uri = Uri::from(path);
         let version = parts.version;
         let Settings { max_body, body_timeout, .. } = &self.settings;
-        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0));
+        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0, named.workflow.clone()));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method, parts.uri, parts.headers);
         *request.version_mut() = version;
         pass_on(&mut request, self.doorkeeper.name());
