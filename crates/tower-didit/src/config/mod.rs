@@ -53,7 +53,7 @@
 //! # let _ = layer;
 //!
 //! let error = Config::from_toml("[retry]\nmax_attempt = 3").unwrap_err();
-//! assert!(error.to_string().starts_with("configuration, line 2, column 1"), "{error}");
+//! assert!(error.to_string().starts_with("configuration, line 2, column 1: retry.max_attempt: "), "{error}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     Config, HiddenText, Invalid, LoadError, Origin, Preset,
     error::Key,
-    file::{self, Format},
+    file::{self, Format, Part},
     schema,
 };
 use crate::stack::DiditLayer;
@@ -253,8 +253,9 @@ impl Sources {
                 message = format!("{given}: {message}");
             }
             let key = section.clone().under(inner);
+            let part = if message.starts_with(UNKNOWN) { Part::Name } else { Part::Value };
             let allowed = self.allowed(&key);
-            self.invalid(&key, with(message, allowed))
+            LoadError { origin: self.origin(&key, part), key: Some(key), message: with(message, allowed) }
         })
     }
 
@@ -265,11 +266,11 @@ impl Sources {
     }
 
     fn invalid(&self, key: &Key, message: String) -> LoadError {
-        LoadError { origin: self.origin(key), key: Some(key.clone()), message }
+        LoadError { origin: self.origin(key, Part::Value), key: Some(key.clone()), message }
     }
 
     /// Where a key got its value: from the last source that has it.
-    fn origin(&self, key: &Key) -> Origin {
+    fn origin(&self, key: &Key, part: Part) -> Origin {
         let concerns = |word: &&Word| {
             let shorter = word.key.0.len().min(key.0.len());
             word.key.0[..shorter] == key.0[..shorter]
@@ -278,13 +279,16 @@ impl Sources {
             return word.origin.clone();
         }
         let in_file = self.file.as_ref().and_then(|file| {
-            let offset = file::offset(&file.text, file.format, key)?;
+            let offset = file::offset(&file.text, file.format, key, part)?;
             let (line, column) = file::line_and_column(&file.text, offset);
             Some(Origin::File { file: file.name.clone(), line, column })
         });
         in_file.unwrap_or(Origin::Preset)
     }
 }
+
+/// How serde's error for a key that is no setting begins.
+const UNKNOWN: &str = "unknown field";
 
 /// How std's error for the text of an address begins.
 const NO_ADDRESS: &str = "invalid socket address";

@@ -208,8 +208,15 @@ fn a_value_that_does_not_fit_is_named_with_what_would() {
             "[[pacing.scopes]]\nname = 'a'\nlimit = -1",
             ["line 3, column 9: pacing.scopes[0].limit: ", "`-1`", "allowed is 1 to 4294967295"],
         ),
-        ("[retry]\nmax_attempt = 3", ["line 2, column", "unknown field `max_attempt`", "`max_attempts`"]),
-        ("[retri]\nmax_attempts = 3", ["line 1, column", "unknown field `retri`", "`retry`"]),
+        (
+            "[retry]\nmax_attempt = 3",
+            ["line 2, column 1: retry.max_attempt: ", "unknown field `max_attempt`", "`max_attempts`"],
+        ),
+        ("[retri]\nmax_attempts = 3", ["line 1, column 2: retri: ", "unknown field `retri`", "`retry`"]),
+        (
+            "[[pacing.scopes]]\nname = 'a'\n  limt = 1",
+            ["line 3, column 3: pacing.scopes[0].limt: ", "unknown field `limt`", "`limit`"],
+        ),
         ("[retry]\nmax_attempts = -1", ["line 2, column 16: retry.max_attempts", "`-1`", "u32"]),
         ("[retry]\nmax_attempts = 'x'", ["line 2, column 16: retry.max_attempts", "\"x\"", "u32"]),
         ("[pacing]\ncold_start = 'x'", ["line 2, column 14: pacing.cold_start", "\"x\"", "\"empty\""]),
