@@ -208,6 +208,32 @@ async fn a_thousand_calls_under_faults_and_a_low_limit_all_succeed_and_the_numbe
     assert!(!log.contains(DEFAULT_API_KEY) && !log.contains("session_token"), "the log tells a secret");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_thousand_sessions_of_the_readme_are_counted_the_same_on_both_sides() {
+    if !std::process::Command::new("python3").arg("--version").output().is_ok_and(|tried| tried.status.success()) {
+        eprintln!("skipped: there is no python3 on this machine");
+        return;
+    }
+    let example = |name: &str| format!("{}/../../examples/gateway/{name}", env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(example(name)).unwrap();
+    let (limits, faults) = (read("thousand/limits.json"), read("thousand/faults.json"));
+    let sandbox = Sandbox::builder().limits(Limits::from_json(&limits).unwrap());
+    let sandbox = sandbox.faults(Faults::from_json(&faults).unwrap()).build().unwrap();
+    let (sandbox, _server, url) = served(sandbox).await;
+    let arguments = ["--upstream", &url, "--config", &example("thousand/gateway.toml")];
+    let process = Process::start(&arguments, &[("DIDIT_API_KEY", DEFAULT_API_KEY)]);
+    let mut python = std::process::Command::new("python3");
+    python.arg(example("thousand.py")).env("SANDBOX", &url);
+    python.env("GATEWAY", format!("http://{}", process.address));
+    python.env("OPERATORS", format!("http://{}", process.operations));
+    let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && said.ends_with("\nthey agree\n"), "{said}");
+    let stats = sandbox.stats();
+    assert_eq!((stats.sessions_made, stats.throttled), (1_000, 0), "{stats:?}");
+    assert!(stats.faults["status"] > 50, "{stats:?}");
+}
+
 #[tokio::test]
 async fn operators_see_how_it_is() {
     let (_sandbox, _server, url) = served(Sandbox::builder().build().unwrap()).await;
