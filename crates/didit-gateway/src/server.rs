@@ -111,7 +111,7 @@ async fn connection(
             let (id, status) = conversation.refusal().unzip();
             log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
         },
-        () = conversation.silence(header_timeout.0, idle_timeout.0) => {}
+        () = conversation.silence(header_timeout.0, idle_timeout.0, body_timeout.0) => {}
     }
 }
 

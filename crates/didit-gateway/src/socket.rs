@@ -34,6 +34,8 @@ use crate::{
 pub(crate) struct Conversation {
     framing: Mutex<Followed>,
     in_flight: AtomicUsize,
+    /// How many of these have an answer that is being handed out.
+    handed_out: AtomicUsize,
     /// Whether what is written next may be the answer to a request.
     answering: AtomicBool,
     /// Whether the peer is answered although it may still be sending.
@@ -50,6 +52,8 @@ struct Followed {
     /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
     /// sends a byte now and then would be served for ever.
     active: Instant,
+    /// When the last piece of an answer was handed out.
+    moved: Instant,
 }
 
 /// A request that is being answered; the connection is not idle while there is one.
@@ -57,6 +61,7 @@ struct Followed {
 pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
+    handed_out: bool,
 }
 
 /// A TCP stream that tells its conversation what it reads, and fails when its peer stops reading.
@@ -96,10 +101,12 @@ const REFUSALS: [Reason; 7] = [
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let followed = Followed { framing: Framing::new(), refusal: None, head: None, active: Instant::now() };
+        let now = Instant::now();
+        let followed = Followed { framing: Framing::new(), refusal: None, head: None, active: now, moved: now };
         Arc::new(Self {
             framing: Mutex::new(followed),
             in_flight: AtomicUsize::new(0),
+            handed_out: AtomicUsize::new(0),
             answering: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
         })
@@ -124,7 +131,7 @@ impl Conversation {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.answering.store(true, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), handed_out: false }
     }
 
     /// Everything that was answered has been written.
@@ -167,33 +174,51 @@ impl Conversation {
         self.followed().framing.next_request()
     }
 
-    /// Ends when the peer has taken too long: over a head, counted from its first byte, or without a request, whatever
-    /// else it sent.
-    pub(crate) async fn silence(&self, head: Duration, idle: Duration) {
+    /// Ends when the peer has taken too long: over a head, counted from its first byte; without a request, whatever else
+    /// it sent; or, in HTTP/2, where nothing can be written without its leave, over taking any of its answers.
+    pub(crate) async fn silence(&self, head: Duration, idle: Duration, body: Duration) {
         loop {
             let end = {
                 let followed = self.followed();
-                let busy = self.in_flight.load(Ordering::Relaxed) > 0;
+                let in_flight = self.in_flight.load(Ordering::Relaxed);
+                let busy = in_flight > 0;
+                // One that waits for the upstream has time; an answer that the upstream leaves off ends by itself.
+                let is_answered = busy && self.handed_out.load(Ordering::Relaxed) == in_flight;
+                let taken_end = (is_answered && followed.framing.is_http2()).then(|| followed.moved + body);
                 let head_end = followed.head.and_then(|(_, since)| match followed.framing.is_http2() {
                     true => Some(since + head),
                     // Behind a request that is being answered nothing is read, so the peer could not end it.
                     false => (!busy).then(|| since.max(followed.active) + head),
                 });
                 let idle_end = (!busy).then(|| followed.active + idle);
-                head_end.into_iter().chain(idle_end).min()
+                head_end.into_iter().chain(idle_end).chain(taken_end).min()
             };
             let now = Instant::now();
+            let soon = now + head.min(idle).min(body);
             if end.is_some_and(|end| end <= now) {
                 return;
             }
-            // A head may begin meanwhile, so no sleep is longer than a head may take.
-            tokio::time::sleep_until(end.unwrap_or(now + head).min(now + head)).await;
+            // Something may begin meanwhile, so no sleep is longer than what ends first may take.
+            tokio::time::sleep_until(end.unwrap_or(soon).min(soon)).await;
+        }
+    }
+}
+
+impl InFlight {
+    /// A piece of the answer was handed out, or its head was.
+    pub(crate) fn moved(&mut self) {
+        self.conversation.followed().moved = Instant::now();
+        if !std::mem::replace(&mut self.handed_out, true) {
+            self.conversation.handed_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.handed_out {
+            self.conversation.handed_out.fetch_sub(1, Ordering::Relaxed);
+        }
         self.conversation.followed().active = Instant::now();
         self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);
@@ -353,6 +378,7 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(120);
+    const BODY: Duration = Duration::from_secs(30);
 
     /// After how many seconds a client is let go of that sends a piece each second, all over again.
     async fn held(before: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> u64 {
@@ -367,7 +393,7 @@ mod tests {
         };
         tokio::select! {
             () = drip => {}
-            () = conversation.silence(HEAD, IDLE) => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
         }
         began.elapsed().as_secs()
     }
@@ -412,8 +438,27 @@ mod tests {
         };
         tokio::select! {
             () = answered => {}
-            () = conversation.silence(HEAD, IDLE) => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
         }
         assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_of_http2_that_nobody_takes_are_not_kept() {
+        let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+        conversation.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let (mut one, mut other) = (conversation.begin(&total), conversation.begin(&total));
+        one.moved();
+        let upstream = async {
+            // As long as the other waits for the upstream, the one does not count.
+            sleep(BODY * 3).await;
+            other.moved();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = upstream => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
+        }
+        assert_eq!(began.elapsed(), BODY * 4);
     }
 }

@@ -57,3 +57,16 @@ async fn a_client_that_never_ends_its_head_is_let_go_of() {
     assert_eq!(upstream.accepted(), 0);
     assert_eq!(send(gateway.local_addr(), get("/v3/sessions/")).await.status, http::StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_client_of_http2_that_takes_no_answer_is_let_go_of() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway.body_timeout = '300ms'").await;
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    // SETTINGS with a window of nothing, and a request for / at localhost.
+    let settings: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let request: &[u8] = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
+    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping";
+    drip(gateway.local_addr(), &[preface, settings, request].concat(), &[ping]).await;
+    assert_eq!(upstream.accepted(), 1);
+}
