@@ -287,7 +287,7 @@ async fn a_restarted_process_goes_on_where_the_one_before_it_ended() {
 async fn a_cold_start_is_as_careful_as_it_is_told_to_be() {
     for (assume, first, second) in [
         (ColdStart::Empty, 0, 0),
-        (ColdStart::Share(1.0), 30, 61),
+        (ColdStart::Share(1.0), 35, 66),
         (ColdStart::Share(0.5), 0, 61),
         (ColdStart::Full, 66, 66),
     ] {

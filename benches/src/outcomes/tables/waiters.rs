@@ -30,6 +30,12 @@ const RATE: u32 = 100;
 /// How many refusals are timed.
 const REFUSALS: u32 = 1_000;
 
+/// How often each is measured.
+const RUNS: u32 = 7;
+
+/// How many tasks a runtime polls at the least before it looks at the main one again.
+const TASKS_BETWEEN_LOOKS: usize = 31;
+
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Waiting {
@@ -138,8 +144,10 @@ where
             }
         });
     }
-    // All of them are polled before anything else is.
-    tokio::task::yield_now().await;
+    // The runtime polls some tasks between two looks at this one; all of them are to stand in the queue.
+    for _ in 0..waiters.div_ceil(TASKS_BETWEEN_LOOKS) + 1 {
+        tokio::task::yield_now().await;
+    }
     let queued_ns = each(began, waiters);
     if !locked(&order).is_empty() {
         return Err("a call did not wait".into());
@@ -181,6 +189,19 @@ async fn finish(mut queued: Queued, order: Order, waiters: usize, refused_ns: Op
     }
 }
 
+/// The least that a number of runs took: what they took beyond it went to whatever else the machine does.
+fn quietest(run: impl Fn() -> Result<Waiting, Problem>) -> Result<Waiting, Problem> {
+    (1..RUNS).try_fold(run()?, |least, _| {
+        let Waiting { released_ns, queued_ns, refused_ns, .. } = run()?;
+        Ok(Waiting {
+            released_ns: least.released_ns.min(released_ns),
+            queued_ns: least.queued_ns.min(queued_ns),
+            refused_ns: least.refused_ns.zip(refused_ns).map(|(one, other)| one.min(other)),
+            ..least
+        })
+    })
+}
+
 /// By number of waiters.
 pub(super) fn table() -> Result<Table, Problem> {
     let title = format!("Calls that wait for {RATE} a second: time of the processor, and order");
@@ -191,11 +212,12 @@ pub(super) fn table() -> Result<Table, Problem> {
         "refused at the door, ns",
         "overtaken",
         "of the rate",
-        "semaphore, ns",
+        "semaphore, to queue, ns",
+        "semaphore, to release, ns",
     ];
     let mut table = Table::new(title, columns);
     for waiters in [1_000, 10_000, 100_000] {
-        let (ours, least) = (ledger(waiters)?, semaphore(waiters)?);
+        let (ours, least) = (quietest(|| ledger(waiters))?, quietest(|| semaphore(waiters))?);
         table.rows.push(vec![
             waiters.to_string(),
             format!("{:.0}", ours.queued_ns),
@@ -203,6 +225,7 @@ pub(super) fn table() -> Result<Table, Problem> {
             ours.refused_ns.map_or_else(|| "–".to_owned(), |ns| format!("{ns:.0}")),
             format!("{:.2} %", 100.0 * ours.overtaken),
             format!("{:.1} %", 100.0 * ours.rate),
+            format!("{:.0}", least.queued_ns),
             format!("{:.0}", least.released_ns),
         ]);
     }

@@ -43,8 +43,8 @@ where
 
     /// The call has to wait.
     pub(super) fn queued(service: S, request: Request<B>, place: Place, now: Instant, classifier: C) -> Self {
-        let held = Held { service, request };
-        Self { state: State::Queued { held: Some(held), place, since: now }, classifier }
+        let turn = Turn::Awaited { place, since: now };
+        Self { state: State::Held { call: Some((service, request)), turn }, classifier }
     }
 
     /// The call cannot start in time.
@@ -61,19 +61,21 @@ pin_project! {
     {
         // It cannot start in time; `None` once that was said.
         Refused { error: Option<Refused> },
-        // It stands in a queue; the inner service's readiness is not reserved meanwhile.
-        Queued { held: Option<Held<S, B>>, place: Place, since: Instant },
-        // It has its slots; the inner service's readiness is awaited.
-        Ready { held: Option<Held<S, B>>, slots: Option<Slots> },
+        // It was not sent yet; `None` once it was, or cannot be.
+        Held { call: Option<(S, Request<B>)>, turn: Turn },
         // It is on its way; without slots if nothing counts it.
         Sent { #[pin] response: S::Future, slots: Option<Slots> },
     }
 }
 
-/// A call that was not sent yet.
-struct Held<S, B> {
-    service: S,
-    request: Request<B>,
+/// What a call that was not sent yet waits for.
+enum Turn {
+    /// It stands in a queue; the inner service's readiness is not reserved meanwhile.
+    Awaited { place: Place, since: Instant },
+    /// It has its slots; the inner service's readiness is awaited.
+    Come(Slots),
+    /// Nothing any more.
+    Over,
 }
 
 impl<S, C, B, RB> Future for ResponseFuture<S, C, B>
@@ -91,31 +93,35 @@ where
                     Some(error) => return Poll::Ready(Err(LayerError::Layer(error))),
                     None => return Poll::Pending,
                 },
-                StateProjection::Queued { held, place, since } => {
-                    let now = Instant::now();
-                    let next = match place.look(cx.waker(), now) {
-                        Wait::Over(slots) => State::Ready { held: mem::take(held), slots: Some(slots) },
-                        Wait::Refused(error) => State::Refused { error: Some(error) },
-                        Wait::Pending => {
-                            place.keep_time();
-                            return Poll::Pending;
-                        }
-                    };
-                    let waited = now.saturating_duration_since(*since);
-                    current::with(|call| call.report.queued += waited);
-                    this.state.set(next);
-                }
-                StateProjection::Ready { held, slots } => {
-                    let Some(call) = held.as_mut() else { return Poll::Pending };
-                    // On an error the slots go back with the state: nothing was sent.
-                    ready!(call.service.poll_ready(cx)).map_err(LayerError::Inner)?;
-                    let Some(Held { mut service, request }) = held.take() else { return Poll::Pending };
-                    let mut slots = slots.take();
-                    if let Some(slots) = &mut slots {
-                        slots.sent(Instant::now());
+                StateProjection::Held { call, turn } => {
+                    if let Turn::Awaited { place, since } = turn {
+                        let now = Instant::now();
+                        let come = match place.look(cx.waker(), now) {
+                            Wait::Over(slots) => Turn::Come(slots),
+                            Wait::Refused(error) => {
+                                this.state.set(State::Refused { error: Some(error) });
+                                continue;
+                            }
+                            Wait::Pending => {
+                                place.keep_time();
+                                return Poll::Pending;
+                            }
+                        };
+                        let waited = now.saturating_duration_since(*since);
+                        current::with(|call| call.report.queued += waited);
+                        *turn = come;
                     }
+                    let Some((service, _)) = call else { return Poll::Pending };
+                    // On an error the slots go back with the state: nothing was sent.
+                    ready!(service.poll_ready(cx)).map_err(LayerError::Inner)?;
+                    let (Some((mut service, request)), Turn::Come(mut slots)) =
+                        (call.take(), mem::replace(turn, Turn::Over))
+                    else {
+                        return Poll::Pending;
+                    };
+                    slots.sent(Instant::now());
                     let response = service.call(request);
-                    this.state.set(State::Sent { response, slots });
+                    this.state.set(State::Sent { response, slots: Some(slots) });
                 }
                 StateProjection::Sent { response, slots } => {
                     let result = ready!(response.poll(cx));

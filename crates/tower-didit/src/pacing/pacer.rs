@@ -49,8 +49,8 @@ pub enum ColdStart {
     /// refused.
     #[default]
     Empty,
-    /// A share of each limit, from 0 to 1, spread evenly over the window before: as much becomes free again as the window
-    /// passes. Safe if the predecessor sent evenly.
+    /// A share of each limit, from 0 to 1, spread evenly over the window before: once the transit bound has passed, as much
+    /// becomes free again as the window passes. Safe if the predecessor sent evenly.
     Share(f64),
     /// All of each limit, just now, and perhaps still on its way: nothing is sent for a window, ε and the transit bound.
     /// Safe whatever the predecessor did.
@@ -434,6 +434,8 @@ impl fmt::Debug for Slots {
 
 /// Whether a response says anything about quota, found in one walk over the names of its headers.
 fn speaks_of_quota(headers: &HeaderMap) -> bool {
-    let is_one = |name: &str| name.strip_prefix("x-").unwrap_or(name).starts_with("ratelimit");
-    headers.keys().any(|name| is_one(name.as_str()))
+    headers.keys().any(|name| match name.as_str().as_bytes() {
+        [b'x', b'-', name @ ..] | name @ [b'r', ..] => name.starts_with(b"ratelimit"),
+        _ => false,
+    })
 }

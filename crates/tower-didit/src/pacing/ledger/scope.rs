@@ -118,8 +118,8 @@ impl Scope {
     pub(super) fn expire(&mut self, now: Instant) {
         self.all.expire(now);
         self.low.expire(now);
-        self.paused_until = self.paused_until.filter(|until| *until > now);
-        self.spread = self.spread.filter(|(_, until)| *until > now);
+        self.paused_until.take_if(|until| *until <= now);
+        self.spread.take_if(|(_, until)| *until <= now);
     }
 
     /// When a call may start, whatever slots there are.

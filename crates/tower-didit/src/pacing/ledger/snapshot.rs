@@ -104,7 +104,8 @@ impl Ledger {
             let sent = (f64::from(limit) * share).ceil() as u32;
             for place in 1..=sent {
                 let passed = f64::from(place) / f64::from(sent);
-                scope.all.cool(since + if evenly { scope.hold.mul_f64(passed) } else { transit + scope.hold });
+                let held = if evenly { scope.hold.mul_f64(passed) } else { scope.hold };
+                scope.all.cool(since + transit + held);
             }
             scope.expire(now);
         }
