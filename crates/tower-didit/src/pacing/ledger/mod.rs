@@ -7,8 +7,8 @@
 //! The server refuses a request that arrives at `t` if it counted `L` arrivals in `(t − W, t]`. The client sees neither
 //! the arrival nor the server's clock; it sees when it sent (`s`) and when the response came (`r`), and the arrival `a`
 //! lies in between: `s ≤ a ≤ r`. A slot is taken at `s` and becomes free at `r + W + ε`. So for every arrival in a server
-//! window, `a ∈ (t − W, t]`: it was sent before `t` ended (`s ≤ a ≤ t`), and its slot is free only after
-//! `r + W + ε > a + W > t − W + W = t`. Its slot is held at `t`. At most `L` slots are ever held, so no server window ever
+//! window, `a ∈ (t − W, t]`: it was sent before `t` ended (`s ≤ a ≤ t`), and its slot is free no sooner than
+//! `r + W + ε ≥ a + W > t − W + W = t`. Its slot is held at `t`. At most `L` slots are ever held, so no server window ever
 //! holds more than `L` arrivals, however the network delays or reorders. The price is a goodput of `L·W / (W + RTT + ε)`.
 //!
 //! Two things could break `a ≤ r`. An attempt that was given up may still be on its way: its slot is held `D` longer, the
@@ -31,8 +31,8 @@
 //! - **Time** is the monotonic clock's. The wall clock is read for snapshots alone: if it was set back in between, nothing
 //!   has passed, and no slot is free early.
 //!
-//! What the proof does not cover: calls that somebody else makes under the same credential, a snapshot that is restored
-//! twice, and [overdrafts](Ledger::overdraw), which shadow mode takes on purpose.
+//! What the proof does not cover: calls that somebody else makes under the same credential, a request that arrives twice
+//! (below the layer, a client that follows redirects or a proxy that sends again), a snapshot that is restored twice, and [overdrafts](Ledger::overdraw), which shadow mode takes on purpose.
 
 mod forecast;
 mod learn;

@@ -1,5 +1,7 @@
 //! What is foretold against what comes true.
 
+use std::collections::{VecDeque, btree_map::OccupiedEntry};
+
 use super::{
     super::{forecast::RoundTrips, scope::Scope},
     *,
@@ -357,7 +359,7 @@ fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
                 }
                 ledger.tick(now, &mut wake);
                 while let Some(call) =
-                    calls.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove())
+                    calls.first_entry().filter(|entry| entry.key().0 <= now).map(OccupiedEntry::remove)
                 {
                     match ledger.ask(&call, now, &mut wake) {
                         Asked::Granted => answers.push_back((now + trip, call)),
