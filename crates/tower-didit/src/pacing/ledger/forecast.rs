@@ -29,11 +29,11 @@ use super::{
 };
 use crate::{call::Priority, pacing::shape::Shape};
 
-/// How many starts are played. Three windows of Didit's widest scopes but one; at some twenty nanoseconds each.
-const MOST_STARTS: usize = 1_024;
+/// How many starts are played: more than Didit's limits allow in a minute, but for the widest.
+const MOST_STARTS: usize = 512;
 
-/// How often a queue is looked at for that, all queues taken together.
-const MOST_LOOKS: usize = 3_072;
+/// How often a queue is looked at for that, all queues taken together; at some thirty nanoseconds each.
+const MOST_LOOKS: usize = 1_536;
 
 /// What attempts in a scope have taken of late: all but the slowest tenth took no longer.
 ///
