@@ -24,16 +24,16 @@ use tokio::time::Instant;
 
 use super::{
     Ledger, Need, Refusal,
-    queue::{Class, ClassId, Latest, Rank, WaiterId},
+    queue::{Class, Latest, Queues, Rank, WaiterId},
     scope::{Held, Landing, Scope},
 };
 use crate::{call::Priority, pacing::shape::Shape};
 
-/// How many starts are played: more than Didit's limits allow in a minute, but for the widest.
-const MOST_STARTS: usize = 512;
+/// How many starts are played: three windows of Didit's limits, but for the widest.
+const MOST_STARTS: usize = 1_024;
 
-/// How often a queue is looked at for that, all queues taken together; at some thirty nanoseconds each.
-const MOST_LOOKS: usize = 1_536;
+/// How often a queue is looked at for that, all queues taken together; at some ten nanoseconds each.
+const MOST_LOOKS: usize = 3_072;
 
 /// What attempts in a scope have taken of late: all but the slowest tenth took no longer.
 ///
@@ -78,9 +78,12 @@ struct Gate<'a> {
 /// A queue, played into the future.
 #[derive(Debug)]
 struct Lane {
-    class: ClassId,
+    class: Class,
     next: u32,
     left: usize,
+    // Who is at `next`, as far as it is asked for at every start.
+    since: Instant,
+    number: u64,
 }
 
 /// The play.
@@ -271,14 +274,32 @@ impl<'a> Gate<'a> {
     }
 }
 
+// ===== impl Lane =====
+
+impl Lane {
+    fn new(class: Class, queues: &Queues) -> Option<Self> {
+        let head = queues.at(class.first())?;
+        Some(Self { class, next: class.first(), left: class.waiting, since: head.since, number: head.number })
+    }
+
+    /// Goes on to the one behind.
+    fn step(&mut self, queues: &Queues) {
+        self.next = queues.behind(self.next);
+        self.left -= 1;
+        match queues.at(self.next) {
+            Some(head) => (self.since, self.number) = (head.since, head.number),
+            None => self.left = 0,
+        }
+    }
+}
+
 // ===== impl Play =====
 
 impl<'a> Play<'a> {
     fn new(ledger: &'a Ledger, newcomer: Option<Class>, now: Instant) -> Self {
         let mut gates: Vec<_> = ledger.scopes.iter().map(|_| None).collect();
         let queues = &ledger.queues;
-        let lane = |(class, queue): (ClassId, &Class)| Lane { class, next: queue.first(), left: queue.waiting };
-        let lanes: Vec<_> = queues.busy().map(lane).collect();
+        let lanes: Vec<_> = queues.busy().filter_map(|(_, class)| Lane::new(*class, queues)).collect();
         let sets = queues.busy().map(|(_, class)| class.set).chain(newcomer.map(|class| class.set));
         for id in sets.flat_map(ScopeSet::iter) {
             let gate = &mut gates[id.index()];
@@ -300,11 +321,12 @@ impl<'a> Play<'a> {
         let patience = self.ledger.rules.patience;
         let mut best: Option<(Order, Option<usize>, ScopeId)> = None;
         for (index, lane) in self.lanes.iter().enumerate() {
-            let Some(head) = self.ledger.queues.at(lane.next).filter(|_| lane.left > 0) else { continue };
-            let class = self.ledger.queues.class(lane.class);
-            let Some((ready, scope)) = self.ready_at(class.need()) else { continue };
+            if lane.left == 0 {
+                continue;
+            }
+            let Some((ready, scope)) = self.ready_at(lane.class.need()) else { continue };
             let at = ready.max(self.at);
-            let order = (at, class.rank(head.since, patience, at), head.number);
+            let order = (at, lane.class.rank(lane.since, patience, at), lane.number);
             if best.as_ref().is_none_or(|(known, ..)| order < *known) {
                 best = Some((order, Some(index), scope));
             }
@@ -325,10 +347,9 @@ impl<'a> Play<'a> {
             return Some(Start { waiter: None, at, scope, late: None });
         };
         let lane = &mut self.lanes[lane];
-        let (index, class) = (lane.next, self.ledger.queues.class(lane.class));
-        lane.next = self.ledger.queues.behind(index);
-        lane.left -= 1;
+        let (index, class) = (lane.next, lane.class);
         let head = self.ledger.queues.at(index)?;
+        lane.step(&self.ledger.queues);
         let late = head.latest.filter(|latest| latest.at < at);
         if late.is_none() {
             let Need { set, low } = class.need();
@@ -356,7 +377,7 @@ impl<'a> Play<'a> {
         };
         let start = |id: ScopeId| {
             let before = |lane: &&Lane| {
-                let class = self.ledger.queues.class(lane.class);
+                let class = &lane.class;
                 class.set.contains(id) && needs_no_more(class) && rank(class) <= rank(newcomer)
             };
             let ahead = self.lanes.iter().filter(before).map(|lane| lane.left).sum();
