@@ -83,7 +83,7 @@ use tracing::{
 pub use self::{
     context::{Carried, InCorrelation, current, current_trace, scope, spawn},
     future::ResponseFuture,
-    inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture},
+    inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture, receive},
     layer::CorrelationLayer,
 };
 pub use crate::{call::CorrelationId, trace::TraceContext};

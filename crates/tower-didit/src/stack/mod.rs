@@ -64,6 +64,7 @@
 
 mod error;
 mod future;
+pub(crate) mod header;
 mod in_box;
 mod layer;
 mod spare;
