@@ -55,6 +55,7 @@ where
 }
 
 #[cfg(test)]
+#[cfg(not(interleavings))]
 mod tests {
     use std::{
         convert::Infallible,
