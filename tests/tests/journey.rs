@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use didit_sandbox::{
@@ -13,11 +17,11 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tests::{Body, JsonLog, create_session, get, sandbox};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer, Randomness,
     body::ReplayBody,
-    correlation::{self, InboundCorrelationLayer},
+    correlation::{self, InCorrelation, InboundCorrelationLayer},
 };
 use tracing::{Level, instrument::WithSubscriber};
 
@@ -179,6 +183,74 @@ async fn a_cancelled_call_ends_under_its_own_id_and_leaves_nothing_behind() {
     assert_eq!(correlation::current(), None);
 }
 
+/// Logs when it is dropped, as a guard of a handler's does.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        tracing::info!(current = correlation::current().map(|id| id.to_string()), "guard dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cancelled_handler_says_as_it_is_dropped_has_its_id() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let guarded = service_fn(|_: Request<ReplayBody<Body>>| async {
+        let _guard = Guard;
+        tokio::time::sleep(10 * SECOND).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(guarded);
+    let server = InboundCorrelationLayer::new().layer(service_fn(move |_: Request<Body>| {
+        let didit = didit.clone();
+        async move {
+            let _guard = Guard;
+            Ok::<_, Infallible>(didit.oneshot(get("/v3/sessions/")).await.unwrap())
+        }
+    }));
+    assert!(tokio::time::timeout(SECOND, server.oneshot(asking("/x", "journey-gone"))).await.is_err());
+    let dropped = log.grep("guard dropped").unwrap();
+    assert_eq!(dropped.len(), 2, "the client's and the handler's");
+    for line in &dropped {
+        assert_eq!(
+            (&line["current"], field(line, "request", "correlation_id")),
+            (&"journey-gone".into(), &"journey-gone".into())
+        );
+    }
+    assert_eq!(field(&dropped[0], "call", "correlation_id"), "journey-gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_another_journey_drops_ends_under_its_own_id() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let sandbox = sandbox(6).latency(5 * SECOND..=5 * SECOND).build().unwrap();
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(sandbox);
+    // A call that one request leaves behind, and another takes away.
+    let left = Arc::new(Mutex::new(None));
+    let server = InboundCorrelationLayer::new().layer(service_fn(|request: Request<Body>| {
+        let (didit, left) = (didit.clone(), Arc::clone(&left));
+        async move {
+            if request.uri().path() == "/begin" {
+                let mut call = Box::pin(didit.oneshot(create_session(Some("user"), "user")).in_correlation());
+                assert!(tokio::time::timeout(SECOND, &mut call).await.is_err());
+                *left.lock().unwrap() = Some(call);
+            } else {
+                drop(left.lock().unwrap().take());
+            }
+            Ok::<_, Infallible>(Response::new(()))
+        }
+    }));
+    server.clone().oneshot(asking("/begin", "journey-one")).await.unwrap();
+    server.oneshot(asking("/end", "journey-other")).await.unwrap();
+    let ended = log.grep(" ended").unwrap();
+    assert_eq!(ended.iter().map(message).collect::<Vec<_>>(), ["attempt ended", "call ended"]);
+    for line in ended.iter().map(Value::to_string) {
+        assert!(line.contains("journey-one") && !line.contains("journey-other"), "{line}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
     let long = "x".repeat(10_240);
@@ -203,12 +275,12 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
 async fn a_cancelled_inner_call_leaves_the_outer_calls_times_alone() {
     let log = JsonLog::default();
     let stack = || DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).build().unwrap();
-    let hanging = stack().layer(tower::service_fn(|_: Request<ReplayBody<Body>>| async {
+    let hanging = stack().layer(service_fn(|_: Request<ReplayBody<Body>>| async {
         tokio::time::sleep(1000 * SECOND).await;
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     }));
     // Asks another stack on its way, no longer than a second, and goes on without an answer.
-    let outer = stack().layer(tower::service_fn(move |_: Request<ReplayBody<Body>>| {
+    let outer = stack().layer(service_fn(move |_: Request<ReplayBody<Body>>| {
         let hanging = hanging.clone();
         async move {
             let asked = tokio::time::timeout(SECOND, hanging.oneshot(get("/v3/sessions/"))).await;

@@ -9,8 +9,9 @@ use http::{HeaderName, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::{
-    Span,
+    Instrument, Span,
     field::{Empty, display},
+    instrument::Instrumented,
 };
 
 use super::{CorrelationId, HEADER, TraceContext, context, context::Journey, valid};
@@ -128,17 +129,16 @@ where
         let entered = span.clone().entered();
         let inner = context::enter(Journey { id: id.clone(), trace: Some(trace) }, || self.inner.call(request));
         drop(entered);
-        InboundResponseFuture { inner, span, id, header: self.layer.header.clone() }
+        InboundResponseFuture { inner: inner.instrument(span), id, header: self.layer.header.clone() }
     }
 }
 
 pin_project! {
-    /// The response of [`InboundCorrelation`].
+    /// The response of [`InboundCorrelation`], on the journey and inside the request's span: when it is dropped, too.
     #[derive(Debug)]
     pub struct InboundResponseFuture<F> {
         #[pin]
-        inner: context::Scoped<F>,
-        span: Span,
+        inner: Instrumented<context::Scoped<F>>,
         id: CorrelationId,
         header: HeaderName,
     }
@@ -151,11 +151,10 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let _entered = this.span.enter();
-        let result = ready!(this.inner.poll(cx));
+        let mut this = self.project();
+        let result = ready!(this.inner.as_mut().poll(cx));
         Poll::Ready(result.map(|mut response| {
-            this.span.record("http.response.status_code", response.status().as_u16());
+            this.inner.span().record("http.response.status_code", response.status().as_u16());
             response.headers_mut().insert(this.header.clone(), this.id.to_header());
             response
         }))
