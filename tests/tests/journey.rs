@@ -252,6 +252,27 @@ async fn a_call_that_another_journey_drops_ends_under_its_own_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_runs_in_a_scope_logs_under_its_id_within_a_request_and_without_one() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let scoped = |_: Request<Body>| {
+        correlation::scope("journey-own".parse().unwrap(), async {
+            tracing::info!("said in the scope");
+            Ok::<_, Infallible>(Response::new(()))
+        })
+    };
+    scoped(get("/x")).await.unwrap();
+    let server = InboundCorrelationLayer::new().layer(service_fn(scoped));
+    server.oneshot(asking("/x", "journey-around")).await.unwrap();
+    let lines = log.grep("said in the scope").unwrap();
+    let ids = |span| lines.iter().map(|line| field(line, span, "correlation_id").as_str()).collect::<Vec<_>>();
+    assert_eq!(ids("scope"), [Some("journey-own"); 2]);
+    assert_eq!(ids("request"), [None, Some("journey-around")]);
+    let traces = ["scope", "request"].map(|span| field(&lines[1], span, "trace_id"));
+    assert!(traces[0].is_string() && traces[0] == traces[1], "{}", lines[1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
     let long = "x".repeat(10_240);
     for hostile in ["tab\there", "a\"b\\\"}", "caf\u{e9}", long.as_str()] {

@@ -80,6 +80,8 @@ use tracing::{
     field::{Empty, display},
 };
 
+#[cfg(feature = "webhook")]
+pub(crate) use self::context::unlogged_scope;
 pub use self::{
     context::{Carried, InCorrelation, current, current_trace, scope, spawn},
     future::ResponseFuture,

@@ -284,6 +284,8 @@ pub const DURATION_BUCKETS: &[f64] =
 
 /// The span of a request that is being served, opened by the inbound correlation layer.
 pub const SPAN_REQUEST: &str = "request";
+/// The span of what runs under an id that the application chose, opened by `correlation::scope`.
+pub const SPAN_SCOPE: &str = "scope";
 /// The span of a logical call, opened by the correlation layer.
 pub const SPAN_CALL: &str = "call";
 /// The span of one attempt, opened by the attempt layer.
