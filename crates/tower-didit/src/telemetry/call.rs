@@ -30,10 +30,14 @@ impl CallWatch {
     /// Watches a call, if anybody wants to know.
     pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Box<Self>> {
         let logged = tracing::enabled!(tracing::Level::INFO);
-        if !logged && shared.instruments().is_none() {
+        let instruments = shared.instruments();
+        if !logged && instruments.is_none() {
             return None;
         }
         let (series, endpoint) = shared.series(request.method(), request.uri().path());
+        if let Some(instruments) = instruments {
+            instruments.begins(series, &shared.routes);
+        }
         let span = if logged { Span::current() } else { Span::none() };
         if !span.is_disabled() {
             let template = endpoint.map(|id| shared.routes.get(id).path());

@@ -71,7 +71,10 @@ impl Gauges {
     }
 
     /// Sets every gauge to what it is now, with the recorder that is installed.
+    ///
+    /// The recorder is told what the metrics mean, too: it may be rendered before the first call.
     pub fn record(&self) {
+        super::introduce();
         #[cfg(feature = "pacing")]
         for usage in self.pacing.iter().flat_map(PacingLayer::usage) {
             record_scope(&usage);

@@ -162,8 +162,8 @@ where
 
 // ===== What both layers say =====
 
-/// Tells the installed recorder what each metric means. The layers do so when they first record; an application that
-/// renders its metrics before its first call may want to do so earlier.
+/// Tells the installed recorder what each metric means. The layers do so with their first call and [`Gauges::record`]
+/// each time; an application that renders its metrics before either may want to do so earlier.
 pub fn describe() {
     with_recorder(|recorder| {
         for metric in names::METRICS {
@@ -175,6 +175,13 @@ pub fn describe() {
             }
         }
     });
+}
+
+/// Describes the metrics, and begins at 0 what an alert looks for the first of.
+fn introduce() {
+    describe();
+    #[cfg(feature = "correlation")]
+    instruments::counter(&names::IDS_REPLACED, &[], &[]).increment(0);
 }
 
 /// Counts an incoming id that was replaced.
