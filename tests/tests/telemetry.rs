@@ -252,6 +252,68 @@ async fn the_state_of_a_circuit_is_one_hot_in_every_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_share_of_failures_is_that_of_the_circuits_window() {
+    let recorded = Recorded::install();
+    let layer = stack().retry(|retry| retry.max_attempts(1)).build().unwrap();
+    let didit = layer.layer(ReadinessProbe::new([Answer::Status(200, None), Answer::Status(500, None)]));
+    for share in [0.0, 0.5, 1.0 / 3.0, 0.25] {
+        let _either = didit.clone().oneshot(get("/v3/sessions/")).await;
+        layer.gauges().record();
+        let values = recorded.take();
+        assert_eq!(gauge(&values, "didit_circuit_failure_ratio{service_group=core}"), share);
+        assert_eq!(gauge(&values, "didit_circuit_failure_ratio{service_group=aml}"), 0.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_predicted_wait_is_the_wait_of_the_next_call() {
+    let recorded = Recorded::install();
+    let layer = stack().limits(limits(2, 10 * SECOND).unwrap()).deadline(600 * SECOND).build().unwrap();
+    let didit = layer.layer(sandbox(3).build().unwrap());
+    let predicted = || {
+        layer.gauges().record();
+        gauge(&recorded.take(), "didit_quota_predicted_wait_seconds{scope=generic-write}")
+    };
+    assert_eq!(predicted(), 0.0);
+    for user in ["a", "b"] {
+        didit.clone().oneshot(create_session(Some(user), user)).await.unwrap();
+    }
+    tokio::time::sleep(SECOND).await;
+    let predicted = predicted();
+    didit.clone().oneshot(create_session(Some("c"), "c")).await.unwrap();
+    let queue = format!("didit_call_phase_duration_seconds{{{CREATE},phase=queue}}");
+    let waited = nanos(&recorded.take(), &queue).into_iter().max().unwrap();
+    assert!(predicted > 5.0);
+    assert_eq!(waited, Duration::from_secs_f64(predicted).as_nanos());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_didit_did_not_give_are_counted_by_where_they_come_from() {
+    let recorded = Recorded::install();
+    let lost = Rule::new(Fault::WorkThenDrop).when(When::Nth(vec![2]));
+    let sandbox = sandbox(6).latency(SECOND..=SECOND).faults(Faults::none().with(lost)).build().unwrap();
+    let layer = stack().deadline(600 * SECOND).idempotency_store(MemoryStore::new());
+    let layer = layer.idempotency(|stored| stored.replay(true)).build().unwrap();
+    let didit = layer.layer(sandbox.clone());
+    let make = |operation: &str, options: fn(CallOptions) -> CallOptions| {
+        let mut request = creation(Some("user-7"), operation);
+        request.extensions_mut().insert(options(of(operation)));
+        didit.clone().oneshot(request)
+    };
+    let (first, second, third) = tokio::join!(make("one", |own| own), make("one", |own| own), make("one", |own| own));
+    assert!(first.is_ok() && second.is_ok() && third.is_ok());
+    make("one", |own| own).await.unwrap();
+    approve_all(&sandbox);
+    // Its answer is lost, and it is not repeated but looked for.
+    make("two", |own| own.retry(RetryOverride::Never)).await.unwrap();
+    let values = recorded.take();
+    for (provenance, count) in [("coalesced", 2), ("replayed", 1), ("adopted", 1)] {
+        let series = format!("didit_idempotency_answers_total{{provenance={provenance}}}");
+        assert_eq!(counter(&values, &series), count, "{provenance}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn quota_and_budget_are_what_the_handles_say() {
     let recorded = Recorded::install();
     let layer = stack().limits(limits(2, 60 * SECOND).unwrap()).deadline(600 * SECOND).build().unwrap();
