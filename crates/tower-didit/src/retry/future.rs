@@ -260,7 +260,7 @@ where
 /// Tells what the final answer means beyond its status.
 fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
     if let Some(hint) = outcome::hint(status, headers) {
-        tracing::warn!(status = status.as_u16(), hint, "the answer is not what was asked for");
+        tracing::warn!(http.response.status_code = status.as_u16(), hint, "the answer is not what was asked for");
     }
     if attempts == 1 {
         return;
@@ -271,7 +271,7 @@ fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
         call.report.settled
     });
     if let Some(Some(Settled::EarlierAttempt)) = settled {
-        tracing::info!(status = status.as_u16(), "an earlier attempt had worked");
+        tracing::info!(http.response.status_code = status.as_u16(), "an earlier attempt had worked");
     }
 }
 
