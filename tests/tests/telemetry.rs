@@ -27,7 +27,7 @@ use tower_didit::{
     retry::Budget,
     stack::DiditBuilder,
     telemetry::{
-        self,
+        self, TelemetryLayer,
         names::{self, Kind, Metric},
     },
 };
@@ -335,6 +335,24 @@ async fn quota_and_budget_are_what_the_handles_say() {
     assert_eq!(gauge(&values, "didit_retry_budget_tokens{}"), f64::from(tokens));
     for call in calls {
         call.await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn gauges_of_two_stacks_are_told_apart_by_their_names() {
+    let recorded = Recorded::install();
+    let capacity = |name: &'static str, tokens| {
+        let layer = stack().retry(|retry| retry.budget(Some(Budget::new(tokens)))).build().unwrap();
+        layer.gauges().named(name).record();
+    };
+    capacity("users", 100);
+    capacity("batch", 200);
+    let values = recorded.take();
+    assert_eq!(gauge(&values, "didit_retry_budget_capacity_tokens{stack=users}"), 100.0);
+    assert_eq!(gauge(&values, "didit_retry_budget_capacity_tokens{stack=batch}"), 200.0);
+    for stack in ["users", "batch"] {
+        gauge(&values, &format!("didit_quota_used{{scope=generic-write,stack={stack}}}"));
+        gauge(&values, &format!("didit_circuit_state{{service_group=core,state=open,stack={stack}}}"));
     }
 }
 

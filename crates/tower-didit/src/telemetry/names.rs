@@ -54,6 +54,8 @@ pub const PHASE: &str = "phase";
 pub const SCOPE: &str = "scope";
 /// The state of a circuit: `closed`, `half_open`, `open`, `forced_open` or `forced_closed`.
 pub const STATE: &str = "state";
+/// The name of a stack, on gauges of one that [has a name](super::Gauges::named).
+pub const STACK: &str = "stack";
 /// Where an answer comes from that the server did not give to this call: `replayed`, `coalesced` or `adopted`.
 pub const PROVENANCE: &str = "provenance";
 
