@@ -16,14 +16,17 @@ use didit_sandbox::{
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tests::{Body, JsonLog, create_session, get, sandbox};
+use tests::{Answer, Body, JsonLog, ReadinessProbe, create_session, get, sandbox};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer, Randomness,
     body::ReplayBody,
     correlation::{self, InCorrelation, InboundCorrelationLayer},
+    stack::ErrorKind,
+    telemetry::TelemetryLayer,
 };
-use tracing::{Level, instrument::WithSubscriber};
+use tracing::{Instrument, Level, field::Empty, instrument::WithSubscriber};
+use tracing_subscriber::{Layer as _, Registry, filter::Targets, fmt, layer::SubscriberExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -285,11 +288,43 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
         let id = response.headers()[correlation::HEADER].to_str().unwrap().to_owned();
         let lines = log.grep(&id).unwrap();
         assert_eq!(lines.len(), log.text().lines().count(), "{}", log.text());
-        assert_eq!(lines.iter().filter(|line| message(line).ends_with("was replaced")).count(), 1, "{}", log.text());
+        let replaced: Vec<_> = lines.iter().filter(|line| message(line).ends_with("was replaced")).collect();
+        assert_eq!(replaced.len(), 1, "{}", log.text());
+        assert!(field(replaced[0], "request", "trace_id").is_string(), "{}", replaced[0]);
         let escaped = serde_json::to_string(hostile).unwrap();
         assert!(!log.text().contains(hostile) && !log.text().contains(escaped.trim_matches('"')));
         assert_eq!(sandbox.journal()[0].correlation_id.as_deref(), Some(id.as_str()), "and the new one went out");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_into_a_span_of_the_applications() {
+    let log = JsonLog::default();
+    // Once without the layer that opens the call's span, once with that span filtered out.
+    let telemetry = TelemetryLayer::didit();
+    let bare = telemetry.layer(telemetry.attempts().layer(ReadinessProbe::new([Answer::Status(500, None)])));
+    let stack = DiditLayer::builder().api_key("key").retry(|retry| retry.max_attempts(1)).build().unwrap();
+    let stack = stack.layer(ReadinessProbe::new([Answer::Status(500, None)]));
+    let unheard = Targets::new().with_default(Level::INFO).with_target("tower_didit::correlation", Level::WARN);
+    let lines = fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(log.clone());
+    let _subscribed = tracing::subscriber::set_default(Registry::default().with(lines.with_filter(unheard)));
+    for with_stack in [false, true] {
+        let own = tracing::info_span!("call", session_id = "mine", http.response.status_code = 200, error.type = Empty);
+        let path = "/v3/session/11111111-2222-4333-8444-555555555555/decision/";
+        let called = match with_stack {
+            false => bare.clone().oneshot(get(path)).instrument(own.clone()).await.unwrap(),
+            true => stack.clone().oneshot(get(path)).instrument(own.clone()).await.unwrap(),
+        };
+        assert_eq!(called.status(), 500);
+        own.in_scope(|| tracing::info!("mine is over"));
+    }
+    let lines = log.grep("mine is over").unwrap();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let fields = ["session_id", "http.response.status_code", "error.type"].map(|name| field(&line, "call", name));
+        assert_eq!(fields, [&"mine".into(), &200.into(), &Value::Null], "{line}");
+    }
+    assert_eq!(log.grep("call ended").unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
