@@ -298,6 +298,21 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_whose_last_real_attempt_timed_out_says_so_whatever_came_after_it() {
+    let refused = [Answer::ConnectionRefused; 4];
+    for answers in [vec![Answer::After(500 * SECOND); 5], [&[Answer::After(500 * SECOND)], &refused[..]].concat()] {
+        let log = JsonLog::default();
+        let layer = DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).deadline(1000 * SECOND);
+        let didit = layer.build().unwrap().layer(ReadinessProbe::new(answers));
+        let call = didit.oneshot(get("/v3/sessions/")).with_subscriber(log.subscriber(Level::INFO));
+        let error = call.await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::AttemptTimeout(_)), "{error:?}");
+        let line = &log.grep("call ended").unwrap()[0];
+        assert_eq!((&line["attempts"], &line["error.type"]), (&5.into(), &"timeout".into()), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_written_into_a_span_of_the_applications() {
     let log = JsonLog::default();
     // Once without the layer that opens the call's span, once with that span filtered out.

@@ -104,6 +104,7 @@ pin_project! {
 struct Last<RB, E> {
     outcome: Outcome,
     result: Result<(response::Parts, Drain<RB>), E>,
+    cut_off_by: Option<&'static str>,
 }
 
 impl<RB, E> Last<RB, E> {
@@ -112,7 +113,7 @@ impl<RB, E> Last<RB, E> {
             let (parts, body) = response.into_parts();
             (parts, Drain::new(body))
         });
-        Self { outcome, result }
+        Self { outcome, result, cut_off_by: current::cut_off_by() }
     }
 
     /// The result once more. A body that was read for its connection's sake is not whole any more, and the headers do not
@@ -150,6 +151,7 @@ fn last_sent<RB, E>(
     match last {
         Some(last) if weight(last.outcome) > weight(outcome) => {
             current::with(|call| call.report.outcome = Some(last.outcome));
+            current::cut_off(last.cut_off_by);
             last.into_result()
         }
         _ => result,
