@@ -298,6 +298,22 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_method_that_nobody_knows_is_not_repeated_in_the_log() {
+    let log = JsonLog::default();
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(ReadinessProbe::new([]));
+    let server = InboundCorrelationLayer::new().layer(didit);
+    let mut request = asking("/x", "journey-7");
+    *request.method_mut() = http::Method::from_bytes(&b"STEAL".repeat(1_000)).unwrap();
+    server.oneshot(request).with_subscriber(log.subscriber(Level::TRACE)).await.unwrap();
+    let line = &log.grep("attempt ended").unwrap()[0];
+    for span in ["request", "call", "attempt"] {
+        assert_eq!(field(line, span, "http.request.method"), "_OTHER", "{line}");
+    }
+    assert_eq!(field(line, "attempt", "otel.name"), "HTTP");
+    assert!(!log.text().contains("STEAL"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_whose_last_real_attempt_timed_out_says_so_whatever_came_after_it() {
     let refused = [Answer::ConnectionRefused; 4];
     for answers in [vec![Answer::After(500 * SECOND); 5], [&[Answer::After(500 * SECOND)], &refused[..]].concat()] {

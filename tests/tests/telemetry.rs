@@ -357,6 +357,39 @@ fn gauges_of_two_stacks_are_told_apart_by_their_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_status_beyond_599_has_a_class_of_its_own() {
+    let recorded = Recorded::install();
+    let didit = stack().build().unwrap().layer(ReadinessProbe::new([Answer::Status(799, None)]));
+    didit.oneshot(get("/v3/sessions/")).await.unwrap();
+    let values = recorded.take();
+    assert_eq!(counter(&values, &format!("didit_calls_total{{{LIST},outcome=answered,status_class=7xx}}")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn baggage_is_not_sent_without_correlation_either() {
+    let telemetry = TelemetryLayer::didit();
+    let client = telemetry.attempts().layer(tower::service_fn(|request: Request<Body>| async move {
+        Ok::<_, std::io::Error>(Response::new(request.into_parts().0.headers))
+    }));
+    let mut request = get("/v3/sessions/");
+    for (name, value) in [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "vendor=opaque"),
+        ("baggage", "user=ada"),
+    ] {
+        request.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    }
+    let sent = telemetry.layer(client).oneshot(request).await.unwrap().into_body();
+    assert!(!sent.contains_key("baggage"));
+    assert_eq!(sent["tracestate"], "vendor=opaque");
+    let parent = sent["traceparent"].to_str().unwrap();
+    assert!(
+        parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && !parent.contains("b7ad6b7169203331"),
+        "{parent}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_path_and_no_method_of_a_caller_makes_a_series() {
     let recorded = Recorded::install();
     let didit = stack().build().unwrap().layer(ReadinessProbe::new([]));

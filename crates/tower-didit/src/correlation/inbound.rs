@@ -15,7 +15,7 @@ use tracing::{
 };
 
 use super::{CorrelationId, HEADER, TraceContext, context, context::Journey, valid};
-use crate::{ids, random::Randomness};
+use crate::{ids, method, random::Randomness};
 
 /// Takes the correlation id and the trace of incoming requests; see the [module](super).
 ///
@@ -111,19 +111,19 @@ where
         let span = tracing::info_span!(
             "request",
             otel.kind = "server",
-            http.request.method = request.method().as_str(),
+            http.request.method = method::name(request.method()),
             correlation_id = id.as_str(),
             trace_id = Empty,
             session_id = Empty,
             http.response.status_code = Empty,
         );
+        let trace = self.trace_of(&request, &span);
         if replaced {
             #[cfg(feature = "telemetry")]
             crate::telemetry::count_replaced_id();
             // Entered, and not named as the parent: formatters list the spans around the current one.
             span.in_scope(|| tracing::warn!("the incoming correlation id is not usable and was replaced"));
         }
-        let trace = self.trace_of(&request, &span);
         // Whoever reads the header further in sees what is logged.
         request.headers_mut().insert(self.layer.header.clone(), id.to_header());
         let entered = span.clone().entered();

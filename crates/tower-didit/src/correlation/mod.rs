@@ -94,7 +94,7 @@ use crate::{
         CallOptions,
         current::{self as call, InCall},
     },
-    ids,
+    ids, method,
     random::Randomness,
     trace,
 };
@@ -142,7 +142,7 @@ impl<S> Correlation<S> {
             "call",
             otel.kind = if self.attempts_traced { "internal" } else { "client" },
             otel.status_code = Empty,
-            http.request.method = request.method().as_str(),
+            http.request.method = method::name(request.method()),
             url.template = self
                 .routes
                 .find(request.method(), request.uri().path())

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, with_recorder};
 
 use super::names::{self, Kind, Metric};
-use crate::{call::phases::Split, outcome::Outcome, random::Randomness};
+use crate::{call::phases::Split, method, outcome::Outcome, random::Randomness};
 
 const METADATA: Metadata<'static> = Metadata::new("tower_didit", Level::INFO, None);
 
@@ -81,11 +81,7 @@ const USUAL: [(&str, usize); 9] = [
 const HELD_BACK: &str = "held_back";
 
 /// The classes of statuses, by their first digit.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// The methods by which unknown routes are told apart: those of RFC 9110 and RFC 5789.
-const METHODS: [&str; 10] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE", OTHER];
-const OTHER: &str = "_OTHER";
+const CLASSES: [&str; 10] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
 
 // ===== impl Shared =====
 
@@ -106,8 +102,8 @@ impl Shared {
 
     pub(super) fn series(&self, method: &Method, path: &str) -> (Series, Option<EndpointId>) {
         let endpoint = self.routes.find(method, path);
-        let unknown = || METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
-        (Series(endpoint.map_or_else(|| self.routes.len() + unknown(), EndpointId::index)), endpoint)
+        let unknown = || self.routes.len() + method::index(method);
+        (Series(endpoint.map_or_else(unknown, EndpointId::index)), endpoint)
     }
 }
 
@@ -116,7 +112,7 @@ impl Shared {
 impl Instruments {
     fn new(routes: &Routes) -> Self {
         super::introduce();
-        Self { routes: (0..routes.len() + METHODS.len()).map(|_| OnceLock::new()).collect() }
+        Self { routes: (0..routes.len() + method::NAMES.len()).map(|_| OnceLock::new()).collect() }
     }
 
     /// A call or an attempt of the route begins. While it is under way, a scrape sees what it may come to, at 0.
@@ -160,7 +156,7 @@ impl RouteHandles {
                 Label::new(names::GROUP, endpoint.service_group().name()),
             ],
             None => [
-                Label::new(names::METHOD, METHODS[(index - routes.len()).min(METHODS.len() - 1)]),
+                Label::new(names::METHOD, method::NAMES[(index - routes.len()).min(method::NAMES.len() - 1)]),
                 Label::new(names::ROUTE, names::UNKNOWN_ROUTE),
                 Label::new(names::GROUP, didit_api::ServiceGroup::Core.name()),
             ],
@@ -190,12 +186,12 @@ impl RouteHandles {
 impl Results {
     fn count(&self, metric: &Metric, labels: &[Label], ending: Ending) {
         let class = ending.status.map_or(0, |status| usize::from(status.as_u16() / 100));
-        let class = if class < CLASSES.len() { class } else { 0 };
         self.counter(metric, labels, ending.name(), class).increment(1);
     }
 
     fn counter(&self, metric: &Metric, labels: &[Label], outcome: &'static str, class: usize) -> &Counter {
-        self.0[index_of(outcome)][class].get_or_init(|| {
+        // `http` has no status of more than three digits.
+        self.0[index_of(outcome)][class.min(CLASSES.len() - 1)].get_or_init(|| {
             let result = [Label::new(names::OUTCOME, outcome), Label::new(names::STATUS_CLASS, CLASSES[class])];
             counter(metric, labels, &result)
         })
@@ -269,7 +265,7 @@ mod tests {
         let (known, _) = shared.series(&Method::GET, "/v3/session/one/decision/");
         let (same, _) = shared.series(&Method::GET, "/v3/session/other/decision/");
         assert_eq!(known.0, same.0);
-        let last = shared.routes.len() + METHODS.len() - 1;
+        let last = shared.routes.len() + method::NAMES.len() - 1;
         for path in ["/one", "/other", ""] {
             assert_eq!(shared.series(&own, path).0.0, last);
         }
