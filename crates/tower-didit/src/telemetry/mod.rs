@@ -15,7 +15,8 @@
 //!
 //! Spans and events are those of `tracing`, metrics those of the [`metrics`] facade. Without a subscriber and a recorder
 //! neither clock nor route table is asked. The handles of the metrics are made once, with the first recorder that is
-//! installed when a call is made. What has no event, such as how full a quota is, is read on demand: [`Gauges`].
+//! installed when a call is made. The facade does not say whether there is one; its own, which records nothing, is known
+//! by having no size, and so is any other that keeps everything in statics: it needs a field. What has no event, such as how full a quota is, is read on demand: [`Gauges`].
 //!
 //! # Traces
 //!
