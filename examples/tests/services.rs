@@ -7,6 +7,15 @@ mod support;
 use serde_json::Value;
 use support::{Said, example, run};
 
+/// What Didit sees of a session that is created after two failures and read, and of one that does not exist.
+const CREATED_AND_READ: [[&str; 3]; 5] = [
+    ["POST", "session-create", "503"],
+    ["POST", "session-create", "503"],
+    ["POST", "session-create", "201"],
+    ["GET", "session-decision", "200"],
+    ["GET", "session-decision", "404"],
+];
+
 /// Runs a service's demonstration, and checks what both have in common.
 fn demonstration(name: &str) -> Said {
     let said = run(&mut example(name));
@@ -65,16 +74,7 @@ fn assert_creation_in_order(said: &Said) {
 #[test]
 fn the_axum_service_takes_the_id_from_its_caller_to_didit_and_back() {
     let said = demonstration("axum_service");
-    assert_eq!(
-        seen(&said),
-        [
-            ["POST", "session-create", "503"],
-            ["POST", "session-create", "503"],
-            ["POST", "session-create", "201"],
-            ["GET", "session-decision", "200"],
-            ["GET", "session-decision", "404"],
-        ]
-    );
+    assert_eq!(seen(&said), CREATED_AND_READ);
     assert_creation_in_order(&said);
     assert!(said.stdout.contains("201 Created, correlation id order-7"), "{}", said.stdout);
     assert!(said.stdout.contains("404 Not Found, correlation id order-7"), "{}", said.stdout);
@@ -93,16 +93,7 @@ fn the_axum_service_says_when_to_come_back() {
 #[test]
 fn the_tonic_service_takes_the_id_along_and_its_client_repeats_what_was_refused() {
     let said = demonstration("tonic_service");
-    assert_eq!(
-        seen(&said),
-        [
-            ["POST", "session-create", "503"],
-            ["POST", "session-create", "503"],
-            ["POST", "session-create", "201"],
-            ["GET", "session-decision", "200"],
-            ["GET", "session-decision", "404"],
-        ]
-    );
+    assert_eq!(seen(&said), CREATED_AND_READ);
     assert_creation_in_order(&said);
     assert!(said.stdout.contains("Start: ok, correlation id order-7, attempts: 2"), "{}", said.stdout);
     assert!(said.stdout.contains("Read: ok, correlation id order-7, attempts: 1"), "{}", said.stdout);

@@ -174,40 +174,49 @@ async fn a_look_up_that_stalls_comes_to_nothing_in_time() {
     }
 }
 
-/// Takes a second for a claim.
-#[derive(Debug, Default)]
-struct Slow(MemoryStore);
+/// Takes its time for a claim.
+#[derive(Debug)]
+struct Slow {
+    store: MemoryStore,
+    takes: Duration,
+}
+
+impl Slow {
+    fn new(takes: Duration) -> Self {
+        Self { store: MemoryStore::default(), takes }
+    }
+}
 
 impl Store for Slow {
     fn secret(&self) -> &HashSecret {
-        self.0.secret()
+        self.store.secret()
     }
 
     fn begin(&self, key: Key, claim: Claim, now: Timestamp) -> StoreFuture<Begun> {
-        let store = self.0.clone();
+        let (store, takes) = (self.store.clone(), self.takes);
         Box::pin(async move {
-            sleep(SECOND).await;
+            sleep(takes).await;
             store.begin(key, claim, now).await
         })
     }
 
     fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
-        self.0.renew(key, epoch, until)
+        self.store.renew(key, epoch, until)
     }
 
     fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
-        self.0.holder(id)
+        self.store.holder(id)
     }
 
     fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
-        self.0.settle(key, epoch, settlement, now)
+        self.store.settle(key, epoch, settlement, now)
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_with_another_payload_does_not_get_the_right_one_refused() {
     let script = Script::new([Ok((201, "{}"))]);
-    let service = IdempotencyLayer::new().store(Slow::default()).replay(true).layer(script.service::<Body>());
+    let service = IdempotencyLayer::new().store(Slow::new(SECOND)).replay(true).layer(script.service::<Body>());
     let call = |body: &'static str| with(to(Method::POST, "/v3/face-match/"), of("a")).map(|_| Full::from(body));
     service.clone().oneshot(call("right")).await.unwrap();
     let (wrong, right) = tokio::join!(service.clone().oneshot(call("wrong")), service.clone().oneshot(call("right")));
@@ -215,38 +224,13 @@ async fn a_call_with_another_payload_does_not_get_the_right_one_refused() {
     assert_eq!((right.unwrap().status(), script.sent()), (StatusCode::CREATED, 1));
 }
 
-/// Never says whether a claim is granted.
-#[derive(Debug, Default)]
-struct Hung(MemoryStore);
-
-impl Store for Hung {
-    fn secret(&self) -> &HashSecret {
-        self.0.secret()
-    }
-
-    fn begin(&self, _key: Key, _claim: Claim, _now: Timestamp) -> StoreFuture<Begun> {
-        Box::pin(std::future::pending())
-    }
-
-    fn renew(&self, key: Key, epoch: Epoch, until: Timestamp) -> StoreFuture<bool> {
-        self.0.renew(key, epoch, until)
-    }
-
-    fn holder(&self, id: Uuid) -> StoreFuture<Option<Key>> {
-        self.0.holder(id)
-    }
-
-    fn settle(&self, key: Key, epoch: Epoch, settlement: Settlement, now: Timestamp) -> StoreFuture<()> {
-        self.0.settle(key, epoch, settlement, now)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_costs_no_more_than_the_time_of_the_call() {
     for (deadline, bound) in [(Some(5 * SECOND), 5 * SECOND), (None, StoredIdempotencyLayer::DEFAULT_WAIT)] {
         let script = Script::new([]);
         // Not waiting for other calls is no reason not to wait for the store.
-        let service = IdempotencyLayer::new().store(Hung::default()).wait(Duration::ZERO).layer(script.service());
+        let service =
+            IdempotencyLayer::new().store(Slow::new(Duration::MAX)).wait(Duration::ZERO).layer(script.service());
         let start = Instant::now();
         let options = deadline.map_or(of("a"), |deadline| of("a").deadline(deadline));
         let error = service.oneshot(creation(options)).await.unwrap_err();

@@ -13,13 +13,12 @@ use didit_sandbox::{DEFAULT_WORKFLOW_ID, Fault, Faults, Rule, Stats, When};
 use http::{Request, StatusCode};
 use serde_json::json;
 
-use super::{Scenario, Settings};
+use super::{Scenario, Settings, of_each};
 use crate::{
     Body,
     outcomes::{
-        Job, Problem, Report, Row,
+        Problem, Report, Row,
         demand::until,
-        in_parallel,
         strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
         tally::{Counts, Tally},
         world::{Leg, MINUTE, Server, Wire, post, simulate_with},
@@ -87,24 +86,20 @@ fn operation(number: u32) -> Request<Body> {
     }
 }
 
-fn strategies() -> Vec<AnyStrategy> {
-    vec![
+fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
+    Ok(vec![
         Box::new(Stack::new(Limits::none())),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),
         Box::new(Failsafe),
-    ]
+    ])
 }
 
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
-    let names: Vec<_> = strategies().iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize| -> Job<(Counts, Stats)> {
-        Box::new(move || world(strategies().swap_remove(number).as_ref(), OPERATIONS, settings.seed))
-    };
-    let results = in_parallel((0..names.len()).map(job).collect())?;
-    let rows = names.into_iter().zip(results).map(|(name, (counts, stats))| Row {
+    let results = of_each(strategies, &settings.seeds(1), |strategy, seed| world(strategy, OPERATIONS, seed))?;
+    let rows = results.into_iter().map(|(name, (counts, stats))| Row {
         goodput: Some(counts.served.len() as f64),
         best: Some(f64::from(OPERATIONS)),
         throttled: Some(stats.throttled),

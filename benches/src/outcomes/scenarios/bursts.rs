@@ -2,11 +2,10 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Scenario, Settings};
+use super::{Scenario, Settings, of_each};
 use crate::outcomes::{
-    Job, Problem, Report, Row,
+    Problem, Report, Row,
     demand::{open, poisson},
-    in_parallel,
     strategies::{AnyStrategy, Governor, Pacing, Quota, RateLimited, RetryAfter, SlidingOrFixed, Strategy, WindowType},
     tally::{Counts, Tally},
     world::{LIMIT, Leg, MINUTE, Server, Wire, read, reads, simulate},
@@ -73,12 +72,8 @@ fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let length = 60 * MINUTE * settings.hours;
-    let names: Vec<_> = strategies()?.iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize| -> Job<(Counts, u64)> {
-        Box::new(move || world(strategies()?.swap_remove(number).as_ref(), length, settings.seed))
-    };
-    let results = in_parallel((0..names.len()).map(job).collect())?;
-    let rows = names.into_iter().zip(results).map(|(name, (counts, throttled))| Row {
+    let results = of_each(strategies, &settings.seeds(1), move |strategy, seed| world(strategy, length, seed))?;
+    let rows = results.into_iter().map(|(name, (counts, throttled))| Row {
         goodput: Some(counts.served.len() as f64 * 60.0 / length.as_secs_f64()),
         best: Some(counts.calls as f64 * 60.0 / length.as_secs_f64()),
         throttled: Some(throttled),

@@ -5,13 +5,12 @@ use std::time::Duration;
 use http::Request;
 use tower_didit::call::{CallOptions, Priority};
 
-use super::{Scenario, Settings};
+use super::{Scenario, Settings, of_each};
 use crate::{
     Body,
     outcomes::{
-        Job, Problem, Report, Row,
+        Problem, Report, Row,
         demand::{open, poisson, saturate},
-        in_parallel,
         strategies::{
             AnyStrategy, Governor, Pacing, Quota, RateLimited, RetryAfter, SlidingOrFixed, Strategy, WindowType,
         },
@@ -91,12 +90,8 @@ fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
     let length = 60 * MINUTE * settings.peer_hours;
-    let names: Vec<_> = strategies()?.iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize| -> Job<Flood> {
-        Box::new(move || world(strategies()?.swap_remove(number).as_ref(), length, settings.seed))
-    };
-    let results = in_parallel((0..names.len()).map(job).collect())?;
-    let rows = names.into_iter().zip(results).map(|(name, result)| Row {
+    let results = of_each(strategies, &settings.seeds(1), move |strategy, seed| world(strategy, length, seed))?;
+    let rows = results.into_iter().map(|(name, result)| Row {
         goodput: Some(result.goodput),
         best: Some(result.best),
         throttled: Some(result.throttled),

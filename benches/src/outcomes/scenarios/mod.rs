@@ -12,7 +12,10 @@ pub mod two_scopes;
 
 use std::{fmt, str::FromStr};
 
-use super::{Problem, Report};
+use super::{
+    Job, Problem, Report, in_parallel,
+    strategies::{AnyStrategy, Strategy},
+};
 
 /// A world and a demand on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +60,27 @@ impl Default for Settings {
 
 impl Settings {
     /// As many seeds, beginning with the one that was asked for.
-    fn seeds(self, number: usize) -> impl Iterator<Item = u64> {
-        (0..).map(move |more| self.seed.wrapping_add(more)).take(number)
+    fn seeds(self, number: usize) -> Vec<u64> {
+        (0..).map(move |more| self.seed.wrapping_add(more)).take(number).collect()
     }
+}
+
+/// Every strategy in worlds of its own, one for each seed: its name and what came out, in order.
+fn of_each<R: Send + 'static>(
+    strategies: fn() -> Result<Vec<AnyStrategy>, Problem>,
+    seeds: &[u64],
+    world: impl Fn(&dyn Strategy, u64) -> Result<R, Problem> + Copy + Send + 'static,
+) -> Result<Vec<(String, R)>, Problem> {
+    let count = strategies()?.len();
+    // Strategies are not sent to other threads, so each job makes its own.
+    let job = |number: usize, seed: u64| -> Job<(String, R)> {
+        Box::new(move || {
+            let strategy = strategies()?.swap_remove(number);
+            Ok((strategy.name(), world(strategy.as_ref(), seed)?))
+        })
+    };
+    let jobs = (0..count).flat_map(|number| seeds.iter().map(move |seed| job(number, *seed)));
+    in_parallel(jobs.collect())
 }
 
 /// The mean over runs; `None` if one of them has nothing to tell.

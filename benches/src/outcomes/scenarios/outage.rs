@@ -6,11 +6,10 @@ use didit_api::Limits;
 use didit_sandbox::{Fault, Faults, Rule, When};
 use http::StatusCode;
 
-use super::{Scenario, Settings, mean};
+use super::{Scenario, Settings, mean, of_each};
 use crate::outcomes::{
-    Curve, Job, Problem, Report, Row,
+    Curve, Problem, Report, Row,
     demand::until,
-    in_parallel,
     strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
     tally::{Counts, Tally},
     world::{Leg, MINUTE, SECOND, Server, Wire, read, simulate_with},
@@ -89,36 +88,30 @@ pub fn world(strategy: &dyn Strategy, clients: u32, seed: u64) -> Result<Outage,
     })
 }
 
-fn strategies() -> Vec<AnyStrategy> {
-    vec![
+fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
+    Ok(vec![
         Box::new(Stack::new(Limits::none())),
         Box::new(Stack { fail_fast: true, health: Some(5 * SECOND), ..Stack::new(Limits::none()) }),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),
         Box::new(Failsafe),
-    ]
+    ])
 }
 
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
-    let names: Vec<_> = strategies().iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize, seed: u64| -> Job<Outage> {
-        Box::new(move || world(strategies().swap_remove(number).as_ref(), CLIENTS, seed))
-    };
-    let jobs = (0..names.len()).flat_map(|number| settings.seeds(RUNS).map(move |seed| job(number, seed)));
-    let results = in_parallel(jobs.collect())?;
+    let results = of_each(strategies, &settings.seeds(RUNS), |strategy, seed| world(strategy, CLIENTS, seed))?;
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
-    for (name, results) in names.into_iter().zip(results.chunks(RUNS)) {
-        if let Some(first) = results.first() {
-            curves.push(Curve { strategy: name.clone(), points: first.counts.curve(LENGTH, BACK.1) });
-        }
+    for results in results.chunks(RUNS) {
+        let Some((name, first)) = results.first() else { continue };
+        curves.push(Curve { strategy: name.clone(), points: first.counts.curve(LENGTH, BACK.1) });
         rows.push(Row {
-            goodput: mean(results, |result| Some(result.counts.per_minute(Duration::ZERO, LENGTH))),
-            best: mean(results, |result| Some(result.best)),
-            lost: Some(results.iter().map(|result| result.counts.lost).sum()),
-            attempts_per_call: mean(results, |result| Some(result.attempts_while_down)),
-            recovery_s: mean(results, |result| result.recovery),
+            goodput: mean(results, |(_, result)| Some(result.counts.per_minute(Duration::ZERO, LENGTH))),
+            best: mean(results, |(_, result)| Some(result.best)),
+            lost: Some(results.iter().map(|(_, result)| result.counts.lost).sum()),
+            attempts_per_call: mean(results, |(_, result)| Some(result.attempts_while_down)),
+            recovery_s: mean(results, |(_, result)| result.recovery),
             ..Row::new(Scenario::Outage.name(), name)
         });
     }

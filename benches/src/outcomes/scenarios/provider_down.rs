@@ -8,13 +8,12 @@ use http::{Request, StatusCode};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
-use super::{Scenario, Settings, mean};
+use super::{Scenario, Settings, mean, of_each};
 use crate::{
     Body,
     outcomes::{
-        Curve, Job, Problem, Report, Row,
+        Curve, Problem, Report, Row,
         demand::until,
-        in_parallel,
         strategies::{AnyStrategy, Backon, Failsafe, Quota, ResilienceRetry, Stack, Strategy, TowerRetry},
         tally::{Counts, Tally},
         world::{Leg, Server, Wire, post, read, simulate_with},
@@ -101,37 +100,31 @@ fn screening() -> Request<Body> {
     post("/v3/aml/", &json!({ "full_name": "Jane Doe" }))
 }
 
-fn strategies() -> Vec<AnyStrategy> {
-    vec![
+fn strategies() -> Result<Vec<AnyStrategy>, Problem> {
+    Ok(vec![
         Box::new(Stack { fail_fast: true, ..Stack::new(Limits::none()) }),
         Box::new(TowerRetry),
         Box::new(ResilienceRetry),
         Box::new(Backon),
         Box::new(Failsafe),
-    ]
+    ])
 }
 
 /// All strategies.
 pub(super) fn run(settings: Settings) -> Result<Report, Problem> {
-    let names: Vec<_> = strategies().iter().map(|strategy| strategy.name()).collect();
-    let job = |number: usize, seed: u64| -> Job<ProviderDown> {
-        Box::new(move || world(strategies().swap_remove(number).as_ref(), seed))
-    };
-    let jobs = (0..names.len()).flat_map(|number| settings.seeds(RUNS).map(move |seed| job(number, seed)));
-    let results = in_parallel(jobs.collect())?;
+    let results = of_each(strategies, &settings.seeds(RUNS), world)?;
     let (mut rows, mut curves) = (Vec::new(), Vec::new());
-    for (name, results) in names.into_iter().zip(results.chunks(RUNS)) {
-        if let Some(first) = results.first() {
-            curves.push(Curve { strategy: name.clone(), points: first.others.curve(LENGTH, BACK.1) });
-        }
+    for results in results.chunks(RUNS) {
+        let Some((name, first)) = results.first() else { continue };
+        curves.push(Curve { strategy: name.clone(), points: first.others.curve(LENGTH, BACK.1) });
         rows.push(Row {
-            goodput: mean(results, |result| Some(result.others.per_minute(DOWN.0, DOWN.1))),
-            best: mean(results, |result| Some(result.best)),
-            lost: Some(results.iter().map(|result| result.others.lost).sum()),
-            attempts_per_call: mean(results, |result| Some(result.needy.attempts_per_call())),
-            p50_wait_ms: mean(results, |result| result.others.wait(0.5)),
-            p99_wait_ms: mean(results, |result| result.others.wait(0.99)),
-            recovery_s: mean(results, |result| result.recovery),
+            goodput: mean(results, |(_, result)| Some(result.others.per_minute(DOWN.0, DOWN.1))),
+            best: mean(results, |(_, result)| Some(result.best)),
+            lost: Some(results.iter().map(|(_, result)| result.others.lost).sum()),
+            attempts_per_call: mean(results, |(_, result)| Some(result.needy.attempts_per_call())),
+            p50_wait_ms: mean(results, |(_, result)| result.others.wait(0.5)),
+            p99_wait_ms: mean(results, |(_, result)| result.others.wait(0.99)),
+            recovery_s: mean(results, |(_, result)| result.recovery),
             ..Row::new(Scenario::ProviderDown.name(), name)
         });
     }
