@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
+use tower_didit::telemetry::IdScan;
 
 use crate::{log::CallLine, socket::InFlight};
 
@@ -40,6 +42,8 @@ pub(crate) struct Upload {
     left: u64,
     most: u64,
     stall: Stall,
+    /// Looks for the workflow of a session creation, and who wants to know it.
+    workflow: Option<(IdScan, Arc<OnceLock<String>>)>,
 }
 
 /// An answer on its way to the application: the upstream's, or the gateway's own.
@@ -50,6 +54,8 @@ pub(crate) struct Answer {
     line: Option<CallLine>,
     /// The call is under way for as long.
     in_flight: Option<InFlight>,
+    /// Looks for the session that was created.
+    session: Option<IdScan>,
 }
 
 #[derive(Debug)]
@@ -68,8 +74,9 @@ struct Stall {
 // ===== impl Upload =====
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, most: u64, after: Duration) -> Self {
-        Self { body, left: most, most, stall: Stall::new(after) }
+    pub(crate) fn new(body: Incoming, most: u64, after: Duration, workflow: Option<Arc<OnceLock<String>>>) -> Self {
+        let workflow = workflow.map(|known| (IdScan::workflow(), known));
+        Self { body, left: most, most, stall: Stall::new(after), workflow }
     }
 }
 
@@ -90,6 +97,13 @@ impl Body for Upload {
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                if let (Some((scan, known)), Some(data)) = (&mut this.workflow, frame.data_ref())
+                    && let Some(id) = scan.feed(data)
+                {
+                    // Only the first counts.
+                    let _ = known.set(id.to_owned());
+                    this.workflow = None;
+                }
                 Some(match this.left.checked_sub(length) {
                     Some(left) => {
                         this.left = left;
@@ -117,16 +131,23 @@ impl Body for Upload {
 impl Answer {
     /// A text of the gateway's own.
     pub(crate) fn own(text: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Own(Some(text.into()).filter(|text| !text.is_empty())), line: None, in_flight: None }
+        Self {
+            kind: Kind::Own(Some(text.into()).filter(|text| !text.is_empty())),
+            line: None,
+            in_flight: None,
+            session: None,
+        }
     }
 
     /// The upstream's answer.
     pub(crate) fn upstream(body: Incoming, after: Duration) -> Self {
-        Self { kind: Kind::Upstream { body, stall: Stall::new(after) }, line: None, in_flight: None }
+        Self { kind: Kind::Upstream { body, stall: Stall::new(after) }, line: None, in_flight: None, session: None }
     }
 
     /// Writes this line, and lets go of the call, once the body has ended.
-    pub(crate) fn ending(mut self, line: CallLine, in_flight: InFlight) -> Self {
+    pub(crate) fn ending(mut self, line: CallLine, mut in_flight: InFlight) -> Self {
+        in_flight.moved();
+        self.session = (line.named.creates() && line.status.is_success()).then(IdScan::session);
         (self.line, self.in_flight) = (Some(line), Some(in_flight));
         self
     }
@@ -158,8 +179,17 @@ impl Body for Answer {
                 }
             },
         };
-        if let (Some(line), Some(Ok(frame))) = (&mut this.line, &frame) {
-            line.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        if let (Some(line), Some(Ok(frame))) = (&mut this.line, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            line.bytes += data.remaining() as u64;
+            if let Some(id) = this.session.as_mut().and_then(|scan| scan.feed(data)) {
+                line.named.session = Some(id.to_owned());
+                this.session = None;
+            }
+        }
+        if let (Some(in_flight), Some(Ok(_))) = (&mut this.in_flight, &frame) {
+            in_flight.moved();
         }
         // hyper does not ask for the end of a body that says it has ended.
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.is_end_stream()) {

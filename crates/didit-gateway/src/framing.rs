@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use crate::frames::Heads;
+
 /// What is wrong with the framing of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -47,6 +49,8 @@ pub(crate) struct Framing {
     place: Place,
     line: Line,
     head: Head,
+    /// How many heads have ended.
+    heads: u64,
     /// One verdict for each request whose head has ended and that the service has not asked about.
     verdicts: VecDeque<Result<(), Violation>>,
 }
@@ -76,7 +80,7 @@ enum Place {
     /// In the lines after the last chunk.
     Trailers,
     /// In HTTP/2, where frames say how long they are.
-    Http2,
+    Http2(Heads),
     /// Behind a violation: nothing after it is a request.
     Over,
 }
@@ -85,6 +89,8 @@ enum Place {
 #[derive(Debug, Default)]
 struct Head {
     begun: bool,
+    /// Empty lines before it.
+    empty_lines: u32,
     length: Option<u64>,
     chunked: bool,
     violation: Option<Violation>,
@@ -96,14 +102,33 @@ const LINE: usize = 256;
 /// The first line of HTTP/2's preface.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
+/// What comes behind it.
+const PREFACE_REST: &[u8] = b"\r\nSM\r\n\r\n";
+
 impl Framing {
     pub(crate) fn new() -> Self {
-        Self { place: Place::Head, line: Line::default(), head: Head::default(), verdicts: VecDeque::new() }
+        Self { place: Place::Head, line: Line::default(), head: Head::default(), heads: 0, verdicts: VecDeque::new() }
     }
 
     /// Whether a head has begun and not ended.
+    ///
+    /// One empty line before it is none of it: RFC 9112 section 2.2 has it ignored, as some clients end a body with one.
     pub(crate) fn in_head(&self) -> bool {
-        self.place == Place::Head && (self.head.begun || self.line.begun)
+        match &self.place {
+            Place::Head => self.head.begun || self.line.begun || self.head.empty_lines > 1,
+            Place::Http2(heads) => heads.in_head(),
+            _ => false,
+        }
+    }
+
+    /// How many heads have ended, which tells one from the next.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether several requests may be under way at once.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self.place, Place::Http2(_))
     }
 
     /// What is to be said of the next request, in the order in which they came.
@@ -114,10 +139,14 @@ impl Framing {
     /// Reads what came in.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            bytes = match self.place {
-                Place::Body(left) => self.skip(bytes, left, Place::Body, Place::Head),
-                Place::Chunk(left) => self.skip(bytes, left, Place::Chunk, Place::ChunkEnd),
-                Place::Http2 | Place::Over => return,
+            bytes = match &mut self.place {
+                Place::Http2(heads) => {
+                    self.heads += heads.read(bytes);
+                    return;
+                }
+                Place::Over => return,
+                &mut Place::Body(left) => self.skip(bytes, left, Place::Body, Place::Head),
+                &mut Place::Chunk(left) => self.skip(bytes, left, Place::Chunk, Place::ChunkEnd),
                 Place::Head | Place::ChunkSize | Place::ChunkEnd | Place::Trailers => self.read_line(bytes),
             };
         }
@@ -162,9 +191,11 @@ impl Framing {
                     }
                 }
                 // RFC 9112 section 2.2: empty lines before a request are ignored.
-                Some(b"") if !self.head.begun => {}
+                Some(b"") if !self.head.begun => self.head.empty_lines = self.head.empty_lines.saturating_add(1),
                 Some(b"") => self.end_head(),
-                Some(PREFACE) if !self.head.begun => self.place = Place::Http2,
+                Some(PREFACE) if !self.head.begun => {
+                    self.place = Place::Http2(Heads::after_first_line(PREFACE_REST.len()));
+                }
                 Some(_) if !self.head.begun => self.head.begun = true,
                 Some(field) => self.head.field(field, line.is_cut),
             },
@@ -182,7 +213,7 @@ impl Framing {
             Place::ChunkEnd => self.place = if text == Some(b"") { Place::ChunkSize } else { Place::Over },
             Place::Trailers if text == Some(b"") => self.place = Place::Head,
             Place::Trailers if text.is_none() => self.place = Place::Over,
-            Place::Trailers | Place::Body(_) | Place::Chunk(_) | Place::Http2 | Place::Over => {}
+            Place::Trailers | Place::Body(_) | Place::Chunk(_) | Place::Http2(_) | Place::Over => {}
         }
     }
 
@@ -194,6 +225,7 @@ impl Framing {
             None => (Ok(()), length.filter(|length| *length > 0).map_or(Place::Head, Place::Body)),
         };
         self.verdicts.push_back(verdict);
+        self.heads += 1;
         self.place = place;
     }
 }
@@ -317,6 +349,42 @@ mod tests {
             assert_eq!(verdicts(text.as_bytes()), [Ok(())], "{chunks:?}");
         }
         assert_eq!(Framing::new().next_request(), Err(Violation::Lost));
+    }
+
+    #[test]
+    fn a_head_of_http2_begins_with_its_first_frame_and_ends_with_its_last() {
+        let frame = |kind: u8, flags: u8, length: u8| {
+            [&[0, 0, length, kind, flags, 0, 0, 0, 1], vec![b'x'; length.into()].as_slice()].concat()
+        };
+        let mut framing = Framing::new();
+        let mut after = |bytes: &[u8]| {
+            // Byte by byte, so that every boundary falls between two reads.
+            bytes.chunks(1).for_each(|byte| framing.read(byte));
+            (framing.in_head(), framing.heads())
+        };
+        assert_eq!(after(b"PRI * HTTP/2.0\r\n\r\nSM"), (true, 0));
+        assert_eq!(after(b"\r\n\r\n"), (false, 1));
+        // SETTINGS, and PING.
+        assert_eq!(after(&[frame(4, 0, 6), frame(6, 0, 8)].concat()), (false, 1));
+        let headers = frame(1, 0, 20);
+        assert_eq!(after(&headers[..3]), (false, 1), "it may be any frame yet");
+        assert_eq!(after(&headers[3..4]), (true, 1));
+        assert_eq!(after(&headers[4..]), (true, 1));
+        assert_eq!(after(&frame(9, 0, 0)), (true, 1));
+        assert_eq!(after(&frame(9, 4, 3)), (false, 2));
+        // DATA whose flags look the same, and a head without a payload.
+        assert_eq!(after(&[frame(0, 4, 3), frame(1, 5, 0)].concat()), (false, 3));
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_are_some_of_it_from_the_second_on() {
+        let mut framing = Framing::new();
+        framing.read(b"\r\n");
+        assert!(!framing.in_head());
+        framing.read(b"\r\n");
+        assert!(framing.in_head());
+        framing.read(b"GET / HTTP/1.1\r\n\r\n\r\n");
+        assert_eq!((framing.in_head(), framing.heads()), (false, 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tower::Layer;
 use tower_didit::{
-    DiditLayer,
+    DiditLayer, Randomness,
     config::{Config, Invalid, LoadError, OrOff, Sources},
     retry::Budget,
 };
@@ -16,8 +16,8 @@ use tower_didit::{
 use crate::{
     attempts::CountAttempts,
     operations::{self, Operations, Render},
-    proxy::{Phase, Proxy},
-    refuse::Doorkeeper,
+    proxy::{ATTEMPTS, OPERATION, PRIORITY, Phase, Proxy},
+    refuse::{Doorkeeper, TOKEN},
     server,
     settings::Settings,
     upstream::{self, Upstream},
@@ -64,6 +64,8 @@ impl Gateway {
         let client = upstream::client(&settings).map_err(wrong)?;
         // Its own, so that it can be shown.
         let budget = config.retry.budget.on().map(Budget::new);
+        check_header("correlation.header", &config.correlation.header).map_err(located)?;
+        check_header("idempotency.header", &config.idempotency.header).map_err(located)?;
         let builder = config.builder().map_err(located)?;
         let layer = builder.retry(|retry| retry.budget(budget.clone())).build();
         let layer = layer.map_err(|error| located(Invalid::new("", error)))?;
@@ -86,7 +88,8 @@ impl Gateway {
         &self.settings
     }
 
-    /// All settings as a file that gives the same ones; what is secret is `[redacted]`.
+    /// All settings as a file that gives the same ones. What is secret is named by the file that it came from; if it came
+    /// otherwise, it is `[redacted]`, which no setting takes.
     ///
     /// # Errors
     ///
@@ -121,6 +124,7 @@ impl Gateway {
             doorkeeper: Doorkeeper::new(&settings),
             routes: config.routes().map_err(io::Error::other)?,
             correlation: config.correlation.header.parse().map_err(io::Error::other)?,
+            random: Randomness::new(),
             settings,
             phase: watched,
             in_flight: Arc::new(AtomicUsize::new(0)),
@@ -135,6 +139,17 @@ impl Gateway {
         let server = tokio::spawn(server::serve(listener, proxy, phase.clone()));
         Ok(RunningGateway { address, operations, phase, server, operator })
     }
+}
+
+/// What the layers do not know of: the headers between an application and the gateway.
+fn check_header(setting: &'static str, name: &str) -> Result<(), Invalid> {
+    let own = [ATTEMPTS, OPERATION, PRIORITY, TOKEN];
+    if !own.iter().any(|own| own.as_str().eq_ignore_ascii_case(name)) {
+        return Ok(());
+    }
+    let problem =
+        format!("{setting} is {name:?}, which the gateway uses for something else; allowed is a header of its own");
+    Err(Invalid::new(setting, problem))
 }
 
 // ===== impl RunningGateway =====

@@ -53,9 +53,11 @@
 //! # Ok(())
 //! # }
 //! ```
+#![doc = include_str!("log.md")]
 
 mod attempts;
 mod body;
+mod frames;
 mod framing;
 mod gateway;
 mod hop;

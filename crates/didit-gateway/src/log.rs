@@ -1,16 +1,19 @@
-//! The access log: one line for each request that was answered, whoever answered it.
+//! The access log: one line for each request that was answered, whoever answered it, or that was refused unread.
 //!
 //! Those that went through the layers have lines of theirs before it, one for the call and one for each attempt
 //! ([`tower_didit::telemetry`]). All are events of [`tracing`], so that they go where the rest of the log goes, and all
 //! have the correlation id. They name the route by its template and never the path, the query, a header's value or a
-//! body: paths hold ids, and all else may hold worse.
+//! body: paths hold ids, and all else may hold worse. `log.md` says what each has.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use didit_api::{EndpointId, Routes};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
-use tower_didit::call::CorrelationId;
+use tower_didit::{call::CorrelationId, telemetry};
 
 /// The target of the lines, for filters.
 pub(crate) const TARGET: &str = "didit_gateway::access";
@@ -22,6 +25,10 @@ pub(crate) struct Named {
     pub(crate) routes: Arc<Routes>,
     /// `None` for a path that the routes do not have.
     pub(crate) endpoint: Option<EndpointId>,
+    /// The session that the call is about, once it is known.
+    pub(crate) session: Option<String>,
+    /// The workflow that a creation asks for, once its body has gone by.
+    pub(crate) workflow: Option<Arc<OnceLock<String>>>,
 }
 
 /// The line of a call, written when it is dropped: at the end of its answer.
@@ -45,9 +52,38 @@ pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
 
 const UNKNOWN: &str = "unknown";
 
+/// The route that creates sessions.
+const CREATION: &str = "session-create";
+
+/// The line of a request that nobody was asked about, because HTTP's own rules refuse it. What it was is not known.
+pub(crate) fn refused(id: &CorrelationId, status: Option<StatusCode>, reason: &dyn fmt::Display) {
+    tracing::info!(
+        target: TARGET,
+        correlation_id = id.as_str(),
+        http.response.status_code = status.map(|status| status.as_u16()),
+        layer = "gateway",
+        reason = %reason,
+        "refused",
+    );
+}
+
 // ===== impl Named =====
 
 impl Named {
+    pub(crate) fn new<B>(id: CorrelationId, routes: &Arc<Routes>, request: &Request<B>) -> Self {
+        let path = request.uri().path();
+        let endpoint = routes.find(request.method(), path);
+        let route = endpoint.map(|endpoint| routes.get(endpoint));
+        let session = route.and_then(|route| telemetry::session_in_path(route.path(), path)).map(str::to_owned);
+        let workflow = route.filter(|route| route.name() == CREATION).map(|_| Arc::default());
+        Self { id, routes: Arc::clone(routes), endpoint, session, workflow }
+    }
+
+    /// Whether a session may come of the call.
+    pub(crate) fn creates(&self) -> bool {
+        self.workflow.is_some()
+    }
+
     fn route(&self) -> &str {
         self.endpoint.map_or(UNKNOWN, |endpoint| self.routes.get(endpoint).path())
     }
@@ -69,6 +105,8 @@ impl Drop for CallLine {
             layer,
             attempts,
             duration_ms = began.elapsed().as_secs_f64() * 1_000.0,
+            session_id = named.session,
+            workflow_id = named.workflow.as_ref().and_then(|workflow| workflow.get()),
             "answered",
         );
     }

@@ -69,7 +69,7 @@ impl Operations {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
         // A page in a browser may neither read what is here nor have a name of its own point here.
-        if let Err(problem) = self.proxy.doorkeeper.check_origin(request.headers(), request.uri()) {
+        if let Err(problem) = self.proxy.doorkeeper.check_operator(request.headers(), request.uri()) {
             return problem.into_response(None, 0);
         }
         let serving = *self.proxy.phase.borrow() == Phase::Serving;

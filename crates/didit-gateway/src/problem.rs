@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use tokio::time::Instant;
 use tower_didit::{
@@ -12,6 +13,7 @@ use tower_didit::{
 
 use crate::{
     body::{Answer, UploadError},
+    framing::Violation,
     log::Chain,
 };
 
@@ -34,6 +36,8 @@ const SOME_TIME: Duration = Duration::from_secs(30);
 impl Problem {
     /// What every problem's type begins with.
     const TYPE: &str = "urn:didit-gateway:problem:";
+
+    const MEDIA_TYPE: &str = "application/problem+json";
 
     /// A request that the gateway itself refuses.
     pub(crate) fn refused(
@@ -129,11 +133,62 @@ impl Problem {
         Self::refused(status, kind, title, error.to_string())
     }
 
-    /// The answer.
-    pub(crate) fn into_response(self, id: Option<&CorrelationId>, attempts: u32) -> Response<Answer> {
-        let Self { status, kind, title, layer, detail, retry_after } = self;
-        // Rounded up: whoever comes back earlier is refused again.
-        let seconds = retry_after.map(|wait| (wait.as_millis().div_ceil(1_000)).max(1));
+    /// A request whose head cannot be read, by the status that says so.
+    pub(crate) fn unreadable(status: StatusCode, violation: Option<Violation>) -> Self {
+        let (kind, title, detail) = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                "head-too-large",
+                "The request's head is too large",
+                "`gateway.max_head` bounds its bytes, and `gateway.max_headers` its fields",
+            ),
+            StatusCode::URI_TOO_LONG => {
+                ("target-too-long", "The request's target is too long", "it is no path of Didit's")
+            }
+            _ => (
+                "unreadable",
+                "The request cannot be read",
+                violation
+                    .map_or("its first line or one of its fields is not written as HTTP has it", Violation::reason),
+            ),
+        };
+        Self::refused(status, kind, title, detail)
+    }
+
+    /// An answer in the place of hyper's own, which is a head with a status and nothing else; `None` if that is something
+    /// else.
+    pub(crate) fn in_place_of(
+        head: &[u8],
+        violation: Option<Violation>,
+        header: &HeaderName,
+        id: &CorrelationId,
+    ) -> Option<(StatusCode, Bytes)> {
+        let head = std::str::from_utf8(head).ok()?;
+        let (line, fields) = head.strip_suffix("\r\n\r\n")?.split_once("\r\n")?;
+        let status = line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok().filter(StatusCode::is_client_error)?;
+        let document = Self::unreadable(status, violation).document(Some(id), 0);
+        let kept = fields.split("\r\n").filter(|field| !field.starts_with("content-length:"));
+        let mut text = kept.fold(format!("{line}\r\n"), |text, field| text + field + "\r\n");
+        let length = document.len();
+        for (name, value) in [
+            ("content-type", Self::MEDIA_TYPE),
+            ("cache-control", "no-store"),
+            (header.as_str(), id.as_str()),
+            ("x-didit-attempts", "0"),
+            ("content-length", &length.to_string()),
+        ] {
+            text += &format!("{name}: {value}\r\n");
+        }
+        Some((status, Bytes::from(text + "\r\n" + &document)))
+    }
+
+    /// In how many seconds to come back. Rounded up: whoever comes back earlier is refused again.
+    fn seconds(&self) -> Option<u64> {
+        let seconds = self.retry_after.map(|wait| (wait.as_millis().div_ceil(1_000)).max(1));
+        seconds.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX))
+    }
+
+    fn document(&self, id: Option<&CorrelationId>, attempts: u32) -> String {
+        let Self { status, kind, title, layer, detail, .. } = self;
         let document = json!({
             "type": format!("{}{kind}", Self::TYPE),
             "title": title,
@@ -142,15 +197,20 @@ impl Problem {
             "layer": layer,
             "correlation_id": id.map(CorrelationId::as_str),
             "attempts": attempts,
-            "retry_after": seconds.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX)),
+            "retry_after": self.seconds(),
         });
-        let mut response = Response::new(Answer::own(document.to_string()));
-        *response.status_mut() = status;
+        document.to_string()
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self, id: Option<&CorrelationId>, attempts: u32) -> Response<Answer> {
+        let mut response = Response::new(Answer::own(self.document(id, attempts)));
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Self::MEDIA_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = seconds.and_then(|seconds| HeaderValue::try_from(seconds.to_string()).ok()) {
-            headers.insert(header::RETRY_AFTER, seconds);
+        if let Some(seconds) = self.seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -8,9 +8,11 @@ use hyper::body::Incoming;
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 use tower_didit::{
-    DiditService,
+    DiditService, Randomness,
     call::{CallOptions, CorrelationId, OperationId, Priority},
+    correlation,
 };
+use tracing::Span;
 
 use crate::{
     attempts::{CountAttempts, Sent},
@@ -20,18 +22,18 @@ use crate::{
     problem::Problem,
     refuse::{Doorkeeper, pass_on},
     settings::Settings,
-    socket::Conversation,
+    socket::{Conversation, InFlight},
     upstream::Upstream,
 };
 
 /// Says how often the call was sent.
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-didit-attempts");
 
 /// Names the business operation that a call belongs to, so that its idempotency key is the same in every process.
-const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
+pub(crate) const OPERATION: HeaderName = HeaderName::from_static("x-operation-id");
 
 /// Who goes before whom while calls wait for quota: `high`, `normal` or `low`.
-const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
+pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priority");
 
 /// Where the gateway is on its way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,7 @@ pub(crate) struct Proxy {
     pub(crate) settings: Settings,
     pub(crate) routes: Arc<Routes>,
     pub(crate) correlation: HeaderName,
+    pub(crate) random: Randomness,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) in_flight: Arc<AtomicUsize>,
 }
@@ -63,11 +66,11 @@ impl Proxy {
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
-        conversation: &Arc<Conversation>,
+        conversation: &Conversation,
+        in_flight: InFlight,
     ) -> Response<Answer> {
         let (began, sent) = (Instant::now(), Sent::default());
         let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
-        let in_flight = conversation.begin(&self.in_flight);
         let named = self.name(&request);
         let framed = if http1 { conversation.next_request() } else { Ok(()) };
         let framed = framed.map_err(|violation| {
@@ -90,6 +93,7 @@ impl Proxy {
                 if http1 && layer == "gateway" {
                     // What is left of the request is not worth reading, or cannot be told from the next one.
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    conversation.linger();
                 }
                 (Some(layer), response)
             }
@@ -105,19 +109,9 @@ impl Proxy {
 
     /// The names that the call goes by, here and at Didit.
     fn name(&self, request: &Request<Incoming>) -> Named {
-        let given = request.headers().get(&self.correlation);
-        let id = given.and_then(|given| CorrelationId::try_from(given.clone()).ok()).unwrap_or_else(|| {
-            let id = CorrelationId::random();
-            if given.is_some() {
-                tracing::warn!(
-                    correlation_id = id.as_str(),
-                    "the incoming correlation id is not usable and was replaced"
-                );
-            }
-            id
-        });
-        let endpoint = self.routes.find(request.method(), request.uri().path());
-        Named { id, routes: Arc::clone(&self.routes), endpoint }
+        let received = request.headers().get(&self.correlation);
+        let (id, _) = correlation::receive(received, &self.random, |_| Span::none());
+        Named::new(id, &self.routes, request)
     }
 
     async fn pass(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Response<Answer>, Problem> {
@@ -182,7 +176,7 @@ impl Proxy {
         parts.uri = Uri::from(path);
         let version = parts.version;
         let Settings { max_body, body_timeout, .. } = &self.settings;
-        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0));
+        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0, named.workflow.clone()));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method, parts.uri, parts.headers);
         *request.version_mut() = version;
         pass_on(&mut request, self.doorkeeper.name());

@@ -1,6 +1,6 @@
 //! What the gateway does not take: who may ask, in which form, and addressed to whom.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, request::Parts, uri::Authority};
 use subtle::ConstantTimeEq;
@@ -13,13 +13,18 @@ pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-gateway-token");
 /// Sent by browsers only: where the page that made the request stands to the one it goes to.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// The names that requests to one address may be addressed to; `None` takes every name.
+#[derive(Debug)]
+struct Names(Option<Vec<String>>);
+
 /// Decides which requests are taken.
 #[derive(Debug)]
 pub(crate) struct Doorkeeper {
     token: Option<Vec<u8>>,
-    /// `None` takes every name.
-    hosts: Option<Vec<String>>,
+    names: Names,
+    operators: Names,
     max_body: u64,
+    max_headers: usize,
     /// Told to requests that come back, so that a gateway in front of itself is noticed.
     name: String,
 }
@@ -28,13 +33,13 @@ pub(crate) struct Doorkeeper {
 
 impl Doorkeeper {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let remote = !settings.listen.ip().to_canonical().is_loopback();
-        // On the loopback, a foreign name is a page in a browser that had its own name point here (DNS rebinding).
-        let hosts = (!remote || !settings.hosts.is_empty()).then(|| settings.hosts.clone());
+        let metrics = settings.metrics.on().unwrap_or(settings.listen);
         Self {
             token: settings.access_token.as_ref().map(|token| token.expose().as_bytes().to_vec()),
-            hosts,
+            names: Names::of(settings.listen, &settings.hosts),
+            operators: Names::of(metrics, &settings.hosts),
             max_body: settings.max_body,
+            max_headers: settings.max_headers,
             name: format!("didit-gateway-{:08x}", rand::random::<u32>()),
         }
     }
@@ -67,6 +72,10 @@ impl Doorkeeper {
                 "this gateway wants its access token, once, as x-gateway-token",
             ));
         }
+        if headers.len() > self.max_headers {
+            // Of HTTP/2; hyper counts those of HTTP/1.
+            return Err(Problem::unreadable(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None));
+        }
         if parts.method == Method::CONNECT {
             let detail = "this gateway makes no tunnels";
             return Err(Problem::refused(StatusCode::METHOD_NOT_ALLOWED, "connect", "CONNECT is refused", detail));
@@ -82,7 +91,7 @@ impl Doorkeeper {
         if !parts.uri.path().starts_with('/') {
             return bad("target", "The request's target is no path", "a path that begins with / is needed");
         }
-        self.check_origin(headers, &parts.uri)?;
+        self.names.check(headers, &parts.uri)?;
         if hop::asks_for_upgrade(headers) {
             let detail = "this gateway speaks HTTP and changes to nothing else";
             return Err(Problem::refused(StatusCode::NOT_IMPLEMENTED, "upgrade", "An upgrade is refused", detail));
@@ -104,8 +113,24 @@ impl Doorkeeper {
         Ok(())
     }
 
+    /// Refuses an operator's request as [`check`](Self::check) does: by whom it is addressed to, and where it comes from.
+    pub(crate) fn check_operator(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+        self.operators.check(headers, uri)
+    }
+}
+
+// ===== impl Names =====
+
+impl Names {
+    /// The names of an address, and those configured.
+    fn of(address: SocketAddr, hosts: &[String]) -> Self {
+        let remote = !address.ip().to_canonical().is_loopback();
+        // On the loopback, a foreign name is a page in a browser that had its own name point here (DNS rebinding).
+        Self((!remote || !hosts.is_empty()).then(|| hosts.to_vec()))
+    }
+
     /// Refuses a request that is addressed to somebody else, or comes from a page in a browser.
-    pub(crate) fn check_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
         self.check_host(headers, uri)?;
         if headers.contains_key(header::ORIGIN) || headers.get(FETCH_SITE).is_some_and(|site| site != "none") {
             let detail = "this gateway holds a key, so no page in a browser may use it";
@@ -135,7 +160,7 @@ impl Doorkeeper {
         if host.as_str().contains('@') {
             return bad("Host has user information");
         }
-        if self.is_ours(host.host()) {
+        if self.has(host.host()) {
             return Ok(());
         }
         Err(Problem::refused(
@@ -146,8 +171,8 @@ impl Doorkeeper {
         ))
     }
 
-    fn is_ours(&self, host: &str) -> bool {
-        let Some(hosts) = &self.hosts else { return true };
+    fn has(&self, host: &str) -> bool {
+        let Some(hosts) = &self.0 else { return true };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare.eq_ignore_ascii_case("localhost")
             || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
@@ -175,6 +200,8 @@ pub(crate) fn pass_on<B>(request: &mut Request<B>, name: &str) {
 
 #[cfg(test)]
 mod tests {
+    use tower_didit::config::OrOff;
+
     use super::*;
 
     fn keeper(change: impl FnOnce(&mut Settings)) -> Doorkeeper {
@@ -204,10 +231,10 @@ mod tests {
         for ours in
             ["localhost", "LOCALHOST", "127.0.0.1", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]", "Gateway.internal"]
         {
-            assert!(keeper.is_ours(ours), "{ours}");
+            assert!(keeper.names.has(ours), "{ours}");
         }
         for other in ["evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", ""] {
-            assert!(!keeper.is_ours(other), "{other}");
+            assert!(!keeper.names.has(other), "{other}");
         }
     }
 
@@ -219,8 +246,19 @@ mod tests {
                 settings.hosts = hosts.iter().map(ToString::to_string).collect();
             })
         };
-        assert!(remote(&[]).is_ours("anything"));
-        assert!(!remote(&["gateway"]).is_ours("anything") && remote(&["gateway"]).is_ours("gateway"));
+        assert!(remote(&[]).names.has("anything"));
+        assert!(!remote(&["gateway"]).names.has("anything") && remote(&["gateway"]).names.has("gateway"));
+    }
+
+    #[test]
+    fn each_port_goes_by_the_names_of_its_own_address() {
+        let (near, far) = (SocketAddr::from(([127, 0, 0, 1], 80)), SocketAddr::from(([0, 0, 0, 0], 80)));
+        for (listen, metrics) in [(near, far), (far, near), (near, near), (far, far)] {
+            let keeper = keeper(|settings| (settings.listen, settings.metrics) = (listen, OrOff::On(metrics)));
+            assert_eq!(keeper.names.has("anything"), listen == far, "{listen} {metrics}");
+            assert_eq!(keeper.operators.has("anything"), metrics == far, "{listen} {metrics}");
+            assert!(keeper.names.has("localhost") && keeper.operators.has("localhost"));
+        }
     }
 
     #[test]

@@ -15,8 +15,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout, timeout_at},
 };
+use tower_didit::call::CorrelationId;
 
 use crate::{
+    log::{self, Chain},
     proxy::{Phase, Proxy},
     settings::Settings,
     socket::{Conversation, Socket},
@@ -91,20 +93,35 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let conversation = Conversation::new();
     let Settings { header_timeout, idle_timeout, body_timeout, .. } = proxy.settings;
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), body_timeout.0));
+    let correlation = proxy.correlation.clone();
+    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), body_timeout.0, correlation));
     let service = {
         let conversation = Arc::clone(&conversation);
         service_fn(move |request| {
             let (proxy, conversation) = (Arc::clone(&proxy), Arc::clone(&conversation));
-            async move { Ok::<_, Infallible>(proxy.answer(request, &conversation).await) }
+            // At once: what is written from here on is this request's.
+            let in_flight = conversation.begin(&proxy.in_flight);
+            async move { Ok::<_, Infallible>(proxy.answer(request, &conversation, in_flight).await) }
         })
     };
     let served = watcher.watch(builder.serve_connection(io, service).into_owned());
     tokio::select! {
-        // Errors of a connection are the application's to see.
-        _ = served => {}
-        () = conversation.silence(header_timeout.0, idle_timeout.0) => {}
+        // Errors of a connection are the application's to see; what was refused unread is the operator's too.
+        served = served => if let Some(reason) = served.err().and_then(|error| unreadable(&*error)) {
+            let (id, status) = conversation.refusal().unzip();
+            log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
+        },
+        () = conversation.silence(header_timeout.0, idle_timeout.0, body_timeout.0) => {}
     }
+}
+
+/// Why hyper refused what came in, if that is what ended a connection.
+fn unreadable(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let hyper: &hyper::Error = error.downcast_ref()?;
+    // A version of HTTP that the connection did not begin with is one of these.
+    let http1 = hyper.is_parse() || hyper.is_parse_too_large() || hyper.is_parse_version_h2();
+    let http2 = || error.source()?.downcast_ref::<h2::Error>().filter(|error| error.is_library());
+    (http1 || http2().is_some()).then(|| Chain(error).to_string())
 }
 
 /// Listens, and says where.

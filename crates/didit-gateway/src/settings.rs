@@ -12,16 +12,17 @@ use tower_didit::config::{Config, HiddenText, HumanDuration, OrOff};
 #[non_exhaustive]
 pub struct Settings {
     /// Where applications connect to; port 0 takes a free one.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", example = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/status` are; "off" for nowhere.
-    #[schemars(with = "OrOff<String>")]
+    #[schemars(with = "OrOff<String>", example = "127.0.0.1:9090")]
     pub metrics: OrOff<SocketAddr>,
     /// Whether either address may be one that other machines can reach. Needs an access token.
     pub allow_remote: bool,
     /// A file that holds the access token and nothing else. `DIDIT_GATEWAY__ACCESS_TOKEN` in the environment does too.
     pub access_token_file: Option<PathBuf>,
     /// What applications send as `x-gateway-token`; at least 16 characters of visible ASCII.
+    #[serde(skip_serializing_if = "HiddenText::is_elsewhere")]
     pub access_token: Option<HiddenText>,
     /// Names that requests may be addressed to, beside those of the loopback; all if empty and `allow_remote` is set.
     pub hosts: Vec<String>,
@@ -111,8 +112,8 @@ impl Settings {
     pub(crate) fn check(mut self) -> Result<Self, InvalidSetting> {
         let wrong = |key, problem| Err(InvalidSetting { key, problem });
         if let (None, Some(file)) = (&self.access_token, &self.access_token_file) {
-            match std::fs::read_to_string(file) {
-                Ok(text) => self.access_token = Some(text.trim_end().into()),
+            match HiddenText::read(file) {
+                Ok(token) => self.access_token = Some(token),
                 Err(error) => return wrong("access_token_file", format!("{file:?}: {error}")),
             }
         }

@@ -2,37 +2,58 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf, Bytes};
+use h2::Reason;
+use http::{HeaderName, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
+use tower_didit::call::CorrelationId;
 
-use crate::framing::{Framing, Violation};
+use crate::{
+    frames::Frames,
+    framing::{Framing, Violation},
+    log,
+    problem::Problem,
+};
 
 /// What is known about one connection; shared by its socket, its requests and its watch.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     framing: Mutex<Followed>,
     in_flight: AtomicUsize,
+    /// How many of these have an answer that is being handed out.
+    handed_out: AtomicUsize,
+    /// Whether what is written next may be the answer to a request.
+    answering: AtomicBool,
+    /// Whether the peer is answered although it may still be sending.
+    lingering: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
-    /// When the head at hand began, if one did.
-    head_since: Option<Instant>,
-    /// When something last happened.
+    /// What hyper itself answered, and under which name.
+    refusal: Option<(CorrelationId, StatusCode)>,
+    /// When the head at hand began, if one did, and how many were before it.
+    head: Option<(u64, Instant)>,
+    /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
+    /// sends a byte now and then would be served for ever.
     active: Instant,
+    /// When the last piece of an answer was handed out.
+    moved: Instant,
 }
 
 /// A request that is being answered; the connection is not idle while there is one.
@@ -40,6 +61,7 @@ struct Followed {
 pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
+    handed_out: bool,
 }
 
 /// A TCP stream that tells its conversation what it reads, and fails when its peer stops reading.
@@ -48,17 +70,46 @@ pub(crate) struct Socket {
     stream: TcpStream,
     conversation: Arc<Conversation>,
     patience: Duration,
+    /// The header that names a request.
+    correlation: HeaderName,
+    // What is being written in the place of hyper's own answer.
+    instead: Option<Bytes>,
+    // The frames that go out, in HTTP/2.
+    frames: Frames,
+    // When it is no longer waited for what the peer is still sending.
+    last: Option<Pin<Box<Sleep>>>,
     // Made when a write has to wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
+/// How long a peer may go on sending what is not read, once it has its answer.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The codes that a stream of HTTP/2 is reset with because of what the peer sent.
+const REFUSALS: [Reason; 7] = [
+    Reason::PROTOCOL_ERROR,
+    Reason::FLOW_CONTROL_ERROR,
+    Reason::STREAM_CLOSED,
+    Reason::FRAME_SIZE_ERROR,
+    Reason::REFUSED_STREAM,
+    Reason::COMPRESSION_ERROR,
+    Reason::ENHANCE_YOUR_CALM,
+];
+
 // ===== impl Conversation =====
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let followed = Followed { framing: Framing::new(), head_since: None, active: Instant::now() };
-        Arc::new(Self { framing: Mutex::new(followed), in_flight: AtomicUsize::new(0) })
+        let now = Instant::now();
+        let followed = Followed { framing: Framing::new(), refusal: None, head: None, active: now, moved: now };
+        Arc::new(Self {
+            framing: Mutex::new(followed),
+            in_flight: AtomicUsize::new(0),
+            handed_out: AtomicUsize::new(0),
+            answering: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
+        })
     }
 
     fn followed(&self) -> MutexGuard<'_, Followed> {
@@ -68,16 +119,54 @@ impl Conversation {
 
     fn read(&self, bytes: &[u8]) {
         let mut followed = self.followed();
-        followed.active = Instant::now();
         followed.framing.read(bytes);
-        followed.head_since = followed.framing.in_head().then(|| followed.head_since.unwrap_or(followed.active));
+        let number = followed.framing.heads();
+        let known = followed.head.filter(|(known, _)| *known == number);
+        followed.head = followed.framing.in_head().then(|| known.unwrap_or_else(|| (number, Instant::now())));
     }
 
     /// Begins a request, which is also counted in the gateway's total.
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
+        self.followed().active = Instant::now();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), handed_out: false }
+    }
+
+    /// Everything that was answered has been written.
+    fn flushed(&self) {
+        if self.in_flight.load(Ordering::Relaxed) == 0 {
+            self.answering.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The connection ends with the answer at hand, although the peer may still be sending.
+    pub(crate) fn linger(&self) {
+        self.lingering.store(true, Ordering::Relaxed);
+    }
+
+    /// What hyper itself answered the last request with, and under which name.
+    pub(crate) fn refusal(&self) -> Option<(CorrelationId, StatusCode)> {
+        self.followed().refusal.clone()
+    }
+
+    /// What goes out instead of these bytes, if they are hyper's own answer: a head that belongs to no request. One that
+    /// comes close behind the answer before it is not told apart.
+    fn instead_of(&self, bytes: &[u8], correlation: &HeaderName) -> Option<Bytes> {
+        if self.answering.load(Ordering::Relaxed) || !bytes.starts_with(b"HTTP/1.") {
+            return None;
+        }
+        let (mut followed, id) = (self.followed(), CorrelationId::random());
+        let violation = followed.framing.next_request().err().filter(|violation| *violation != Violation::Lost);
+        let (status, instead) = Problem::in_place_of(bytes, violation, correlation, &id)?;
+        followed.refusal = Some((id, status));
+        self.linger();
+        Some(instead)
+    }
+
+    fn is_http2(&self) -> bool {
+        self.followed().framing.is_http2()
     }
 
     /// What is to be said of the framing of the next request of HTTP/1.
@@ -85,28 +174,51 @@ impl Conversation {
         self.followed().framing.next_request()
     }
 
-    /// Ends when the peer has been silent for too long: in the middle of a head, or without a request.
-    pub(crate) async fn silence(&self, head: Duration, idle: Duration) {
+    /// Ends when the peer has taken too long: over a head, counted from its first byte; without a request, whatever else
+    /// it sent; or, in HTTP/2, where nothing can be written without its leave, over taking any of its answers.
+    pub(crate) async fn silence(&self, head: Duration, idle: Duration, body: Duration) {
         loop {
             let end = {
                 let followed = self.followed();
-                let busy = self.in_flight.load(Ordering::Relaxed) > 0;
-                let head_end = followed.head_since.map(|since| since + head);
+                let in_flight = self.in_flight.load(Ordering::Relaxed);
+                let busy = in_flight > 0;
+                // One that waits for the upstream has time; an answer that the upstream leaves off ends by itself.
+                let is_answered = busy && self.handed_out.load(Ordering::Relaxed) == in_flight;
+                let taken_end = (is_answered && followed.framing.is_http2()).then(|| followed.moved + body);
+                let head_end = followed.head.and_then(|(_, since)| match followed.framing.is_http2() {
+                    true => Some(since + head),
+                    // Behind a request that is being answered nothing is read, so the peer could not end it.
+                    false => (!busy).then(|| since.max(followed.active) + head),
+                });
                 let idle_end = (!busy).then(|| followed.active + idle);
-                head_end.into_iter().chain(idle_end).min()
+                head_end.into_iter().chain(idle_end).chain(taken_end).min()
             };
             let now = Instant::now();
+            let soon = now + head.min(idle).min(body);
             if end.is_some_and(|end| end <= now) {
                 return;
             }
-            // A head may begin meanwhile, so no sleep is longer than a head may take.
-            tokio::time::sleep_until(end.unwrap_or(now + head).min(now + head)).await;
+            // Something may begin meanwhile, so no sleep is longer than what ends first may take.
+            tokio::time::sleep_until(end.unwrap_or(soon).min(soon)).await;
+        }
+    }
+}
+
+impl InFlight {
+    /// A piece of the answer was handed out, or its head was.
+    pub(crate) fn moved(&mut self) {
+        self.conversation.followed().moved = Instant::now();
+        if !std::mem::replace(&mut self.handed_out, true) {
+            self.conversation.handed_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.handed_out {
+            self.conversation.handed_out.fetch_sub(1, Ordering::Relaxed);
+        }
         self.conversation.followed().active = Instant::now();
         self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);
@@ -117,8 +229,53 @@ impl Drop for InFlight {
 
 impl Socket {
     /// `patience` is how long the peer may leave what was written unread.
-    pub(crate) fn new(stream: TcpStream, conversation: Arc<Conversation>, patience: Duration) -> Self {
-        Self { stream, conversation, patience, timer: None, waiting: false }
+    pub(crate) fn new(
+        stream: TcpStream,
+        conversation: Arc<Conversation>,
+        patience: Duration,
+        correlation: HeaderName,
+    ) -> Self {
+        Self {
+            stream,
+            conversation,
+            patience,
+            correlation,
+            instead: None,
+            frames: Frames::default(),
+            last: None,
+            timer: None,
+            waiting: false,
+        }
+    }
+
+    /// Writes another answer than hyper's own; `None` if that is none.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.instead.is_none() {
+            self.instead = self.conversation.instead_of(bytes, &self.correlation);
+        }
+        let mut instead = self.instead.take()?;
+        while !instead.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &instead);
+            match self.bounded(cx, written) {
+                Poll::Ready(Ok(written)) => instead.advance(written),
+                other => {
+                    self.instead = Some(instead);
+                    return Some(other);
+                }
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+
+    /// Looks for streams of HTTP/2 that are refused before anybody is asked.
+    fn follow(&mut self, mut written: &[u8]) {
+        while let (Some(frame), rest) = self.frames.read(written) {
+            written = rest;
+            let reason = Reason::from(u32::from_be_bytes(frame.begin));
+            if frame.kind == Frames::RST_STREAM && REFUSALS.contains(&reason) {
+                log::refused(&CorrelationId::random(), None, &format_args!("stream reset: {}", reason.description()));
+            }
+        }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -150,7 +307,13 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(written) = this.poll_instead(cx, bytes) {
+            return written;
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            this.follow(&bytes[..*written]);
+        }
         this.bounded(cx, written)
     }
 
@@ -160,7 +323,19 @@ impl AsyncWrite for Socket {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
+        if let Some(written) = this.poll_instead(cx, first) {
+            return written;
+        }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            let mut left = *written;
+            for piece in pieces {
+                let taken = left.min(piece.len());
+                this.follow(&piece[..taken]);
+                left -= taken;
+            }
+        }
         this.bounded(cx, written)
     }
 
@@ -169,10 +344,121 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.conversation.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.last.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.conversation.lingering.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if this.last.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // RFC 9112 section 9.6: closed with bytes unread, the connection is reset, and the answer may never be seen.
+        let mut scrap = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut scrap);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(120);
+    const BODY: Duration = Duration::from_secs(30);
+
+    /// After how many seconds a client is let go of that sends a piece each second, all over again.
+    async fn held(before: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> u64 {
+        let (conversation, began) = (Conversation::new(), Instant::now());
+        conversation.read(before);
+        let drip = async {
+            for piece in pieces {
+                sleep(Duration::from_secs(1)).await;
+                conversation.read(&piece);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = drip => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
+        }
+        began.elapsed().as_secs()
+    }
+
+    fn bytes(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        text.iter().map(|byte| vec![*byte]).collect::<Vec<_>>().into_iter()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
+        let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(1_000));
+        assert_eq!(held(b"", bytes(head.as_bytes())).await, 11, "10 s from its first byte, which came after one");
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        assert_eq!(held(b"", bytes(preface)).await, 11);
+        let headers = [&[0, 3, 232, 1, 4, 0, 0, 0, 1][..], &[b'x'; 1_000]].concat();
+        assert_eq!(held(preface, bytes(&headers)).await, 14, "its fourth byte says that it is a head");
+        let continued = (0..1_000).map(|number| vec![0, 0, 0, if number == 0 { 1 } else { 9 }, 0, 0, 0, 0, 1]);
+        assert_eq!(held(preface, continued).await, 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_request_no_byte_is_a_sign_of_life() {
+        assert_eq!(held(b"", std::iter::repeat_with(|| b"\r\n".to_vec()).take(1_000)).await, 12);
+        let ping = std::iter::repeat_with(|| [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
+        assert_eq!(held(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ping.take(1_000)).await, 120);
+        // Behind what was refused nothing is a head.
+        let after = b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n";
+        assert_eq!(held(after, bytes(&[b'x'; 1_000])).await, 120);
+        assert_eq!(held(b"", std::iter::empty()).await, 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_without_a_request_begins_with_the_end_of_the_last() {
+        let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+        // The next head has begun, and waits behind the request.
+        conversation.read(b"GET / HTTP/1.1\r\n\r\nGET");
+        let request = conversation.begin(&total);
+        let answered = async {
+            sleep(IDLE * 5).await;
+            drop(request);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = answered => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
+        }
+        assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_of_http2_that_nobody_takes_are_not_kept() {
+        let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+        conversation.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let (mut one, mut other) = (conversation.begin(&total), conversation.begin(&total));
+        one.moved();
+        let upstream = async {
+            // As long as the other waits for the upstream, the one does not count.
+            sleep(BODY * 3).await;
+            other.moved();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = upstream => {}
+            () = conversation.silence(HEAD, IDLE, BODY) => {}
+        }
+        assert_eq!(began.elapsed(), BODY * 4);
     }
 }

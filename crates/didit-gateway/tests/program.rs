@@ -51,8 +51,28 @@ fn a_flag_goes_before_the_environment_before_the_file_before_the_preset() {
     assert_eq!(shown["retry"]["budget"], "off", "the preset's");
     assert_eq!((&shown["gateway"]["listen"], &shown["api_key"]), (&json!("127.0.0.1:7070"), &json!("[redacted]")));
     assert!(!text.contains("canary"));
-    // What is printed can be used again.
+    // A key that is not shown is not there for whoever uses what was printed, and that is said.
     let again = file("again.toml", &text);
+    let (code, text) = output(&["--config", &again, "--check-config"], &[]);
+    assert_eq!(code, Some(2), "{text}");
+    let line = fs::read_to_string(&again).unwrap().lines().position(|line| line.starts_with("api_key")).unwrap() + 1;
+    assert!(
+        text.contains(&format!("again.toml, line {line}, column 11: api_key: \"[redacted]\" is what is shown")),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_printed_names_the_files_of_secrets_and_can_be_used_again() {
+    let (key, token) = (file("key", "canary-key\n"), file("token", "canary-0123456789\n"));
+    let environment = [("DIDIT_API_KEY_FILE", key.as_str()), ("DIDIT_GATEWAY__ACCESS_TOKEN_FILE", token.as_str())];
+    let (code, text) = output(&["--seed", "3", "--print-config"], &environment);
+    assert_eq!(code, Some(0), "{text}");
+    let shown: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!((shown["api_key_file"].as_str(), shown.get("api_key")), (Some(key.as_str()), None));
+    assert_eq!(shown["gateway"]["access_token_file"].as_str(), Some(token.as_str()));
+    assert!(!text.contains("canary") && !text.contains("redacted"), "{text}");
+    let again = file("from-files.toml", &text);
     assert_eq!(output(&["--config", &again, "--print-config"], &[]), (Some(0), text));
 }
 
@@ -71,10 +91,12 @@ fn what_cannot_be_used_is_named() {
         (vec!["--nothing"], None, "--nothing"),
         (vec!["--config", "/no/such/file"], None, "/no/such/file"),
         (vec!["--config", &json], None, "line 2, column 26: gateway.listen: "),
-        (vec!["--listen", "nowhere"], None, "--listen: gateway.listen: "),
-        (vec!["--metrics", "soon"], None, "--metrics: gateway.metrics: "),
+        (vec!["--listen", "nowhere"], None, "--listen: gateway.listen: \"nowhere\": "),
+        (vec!["--listen", "nowhere"], None, "; allowed is something such as \"127.0.0.1:8080\""),
+        (vec!["--metrics", "soon"], None, "--metrics: gateway.metrics: \"soon\": "),
+        (vec!["--metrics", "soon"], None, "; allowed is something such as \"127.0.0.1:9090\", or \"off\""),
         (vec!["--log", "loud"], None, "--log: gateway.log: "),
-        (vec!["--seed", "x"], None, "--seed: seed: "),
+        (vec!["--seed", "abc"], None, "--seed: seed: invalid type: string \"abc\", expected u64; allowed is 0 to 1844"),
         (vec!["--upstream", "ftp://host"], None, "--upstream: base_url: "),
         (vec!["--listen", "0.0.0.0:0"], None, "--allow-remote"),
         (vec!["--listen", "0.0.0.0:0", "--allow-remote"], None, "access token"),
@@ -83,6 +105,12 @@ fn what_cannot_be_used_is_named() {
         (vec![], Some(("DIDIT_GATEWAY__MAX_HEAD", "1")), "gateway.max_head: 1; allowed is 8192 to 1048576"),
         (vec![], Some(("DIDIT_GATEWAY__CA_FILE", "/no/such/file")), "gateway.ca_file: "),
         (vec![], Some(("DIDIT_GATEWAY__ACCESS_TOKEN", "canary")), "gateway.access_token: a token of 6 bytes"),
+        (vec![], Some(("DIDIT_CORRELATION__HEADER", "host")), "correlation.header is \"host\", which HTTP uses"),
+        (
+            vec![],
+            Some(("DIDIT_IDEMPOTENCY__HEADER", "X-Gateway-Token")),
+            "DIDIT_IDEMPOTENCY__HEADER: idempotency.header: ",
+        ),
         (vec![], Some(("DIDIT_API_KEY", "canary key")), "environment variable DIDIT_API_KEY: api_key: "),
     ] {
         let environment: Vec<_> = environment.into_iter().collect();
@@ -180,6 +208,32 @@ async fn a_thousand_calls_under_faults_and_a_low_limit_all_succeed_and_the_numbe
     assert!(!log.contains(DEFAULT_API_KEY) && !log.contains("session_token"), "the log tells a secret");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_thousand_sessions_of_the_readme_are_counted_the_same_on_both_sides() {
+    if !std::process::Command::new("python3").arg("--version").output().is_ok_and(|tried| tried.status.success()) {
+        eprintln!("skipped: there is no python3 on this machine");
+        return;
+    }
+    let example = |name: &str| format!("{}/../../examples/gateway/{name}", env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(example(name)).unwrap();
+    let (limits, faults) = (read("thousand/limits.json"), read("thousand/faults.json"));
+    let sandbox = Sandbox::builder().limits(Limits::from_json(&limits).unwrap());
+    let sandbox = sandbox.faults(Faults::from_json(&faults).unwrap()).build().unwrap();
+    let (sandbox, _server, url) = served(sandbox).await;
+    let arguments = ["--upstream", &url, "--config", &example("thousand/gateway.toml")];
+    let process = Process::start(&arguments, &[("DIDIT_API_KEY", DEFAULT_API_KEY)]);
+    let mut python = std::process::Command::new("python3");
+    python.arg(example("thousand.py")).env("SANDBOX", &url);
+    python.env("GATEWAY", format!("http://{}", process.address));
+    python.env("OPERATORS", format!("http://{}", process.operations));
+    let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && said.ends_with("\nthey agree\n"), "{said}");
+    let stats = sandbox.stats();
+    assert_eq!((stats.sessions_made, stats.throttled), (1_000, 0), "{stats:?}");
+    assert!(stats.faults["status"] > 50, "{stats:?}");
+}
+
 #[tokio::test]
 async fn operators_see_how_it_is() {
     let (_sandbox, _server, url) = served(Sandbox::builder().build().unwrap()).await;
@@ -204,6 +258,33 @@ async fn operators_see_how_it_is() {
     assert_eq!(status["scopes"]["generic-write"]["limit"], 300);
     assert_eq!(with("/else", "x-gateway-token", "0123456789abcdef").await.status, StatusCode::NOT_FOUND);
     assert_eq!(send(process.operations, post("/healthz", "")).await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_cannot_be_used_is_counted_and_logged_and_not_repeated() {
+    let upstream = echo();
+    let process = Process::start(&["--upstream", &base(&upstream)], &[]);
+    let mut ids = Vec::new();
+    for id in ["journey-7", "canary <script>", &"canary".repeat(100), ""] {
+        let mut request = get("/v3/sessions/");
+        request.headers_mut().insert("x-correlation-id", id.parse().unwrap());
+        ids.push(send(process.address, request).await.header("x-correlation-id").to_owned());
+    }
+    assert_eq!(ids[0], "journey-7");
+    let metrics = send(process.operations, get("/metrics")).await;
+    let metrics = String::from_utf8(metrics.bytes.to_vec()).unwrap();
+    assert!(metrics.contains("\ndidit_correlation_ids_replaced_total 3\n"), "{metrics}");
+    let log = process.stop();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<_> = lines
+        .filter(|line| line["level"] == "WARN")
+        .map(|line| {
+            assert!(line["message"].as_str().unwrap().ends_with("was replaced"), "{line}");
+            line["correlation_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(told, ids[1..]);
+    assert!(!log.contains("canary"), "{log}");
 }
 
 #[test]

@@ -166,3 +166,21 @@ async fn pages_in_browsers_are_no_operators() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_scraper_elsewhere_asks_by_the_name_of_the_machine() {
+    let upstream = echo();
+    let config = format!("[gateway]\nallow_remote = true\naccess_token = '{TOKEN}'\nmetrics = '0.0.0.0:0'");
+    let sources = tower_didit::config::Sources::new().with_section::<didit_gateway::Settings>("gateway");
+    let sources = sources.text("test.toml", &config, tower_didit::config::Format::Toml).unwrap();
+    let sources = sources.given("--listen", "gateway.listen", "127.0.0.1:0").given("", "base_url", base(&upstream));
+    let gateway = didit_gateway::Gateway::new(&sources).unwrap().start().await.unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nhost: machine-7\r\nconnection: close\r\n\r\n";
+    let port = gateway.operations_addr().unwrap().port();
+    let answer = raw(std::net::SocketAddr::from(([127, 0, 0, 1], port)), request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // The other port is on the loopback, and goes by its names alone.
+    let request = format!("GET / HTTP/1.1\r\nhost: machine-7\r\nx-gateway-token: {TOKEN}\r\n\r\n");
+    let answer = raw(gateway.local_addr(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+}

@@ -127,6 +127,20 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A header's name that the stack cannot put a value of its own under.
+    #[error(
+        "{setting} is {name:?}, {problem}; allowed is a header that neither HTTP nor the stack uses, such as {such_as}"
+    )]
+    Header {
+        /// The setting.
+        setting: &'static str,
+        /// The offending name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// One that can be used.
+        such_as: &'static str,
+    },
     /// Limits that name endpoints which the route table does not have.
     #[error("the limits count what the route table does not have: {}", list(unknown))]
     UnknownEndpoints {

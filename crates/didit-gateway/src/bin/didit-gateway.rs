@@ -22,7 +22,7 @@ Options:
   --no-jitter       Wait as long as jitter would have let it be at most
   --seed N          Make jitter and keys reproducible
   --log FORMAT      How the log is written to standard error: `json` or `pretty` [default: json]
-  --print-config    Print all settings as they would be used, secrets redacted, and stop
+  --print-config    Print all settings as they would be used, secrets redacted or by their file, and stop
   --check-config    Check all settings, and stop
   -h, --help        Print this help
   -V, --version     Print the version

@@ -129,6 +129,25 @@ pub(crate) async fn raw(to: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     rest(&mut stream).await
 }
 
+/// The problem document of the only answer on a connection, which is whole.
+pub(crate) fn document(answer: &str) -> Value {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let field = |name: &str| {
+        let mut found = head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let value = found.next().unwrap_or_else(|| panic!("no {name}: {answer}"));
+        assert_eq!(found.next(), None, "two of {name}: {answer}");
+        value
+    };
+    assert_eq!(field("content-type"), "application/problem+json");
+    assert_eq!(field("content-length").parse(), Ok(body.len()), "{answer}");
+    assert_eq!((field("connection"), field("x-didit-attempts")), ("close", "0"));
+    let document: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(document["correlation_id"], field("x-correlation-id"));
+    assert_eq!(document["layer"], "gateway");
+    assert!(head.starts_with(&format!("HTTP/1.1 {} ", document["status"])), "{answer}");
+    document
+}
+
 /// What comes until the connection's end.
 pub(crate) async fn rest(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();

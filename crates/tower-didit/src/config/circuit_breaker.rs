@@ -14,12 +14,15 @@ pub struct CircuitBreakerConfig {
     /// Opens after this many failures in a row; "off" for no such rule.
     pub consecutive_failures: OrOff<u32>,
     /// Opens when this share of the window's calls failed, 0.01 to 1; "off" for no such rule.
+    #[schemars(extend("minimum" = 0.01, "maximum" = 1))]
     pub failure_ratio: OrOff<f64>,
     /// Opens when this share of the window's calls was slow, 0.01 to 1; "off" for no such rule.
+    #[schemars(extend("minimum" = 0.01, "maximum" = 1))]
     pub slow_call_ratio: OrOff<f64>,
     /// How long a call takes to be slow, 1 ms to an hour.
     pub slow_call_threshold: HumanDuration,
     /// Refuses repetitions, and lets first attempts pass, from this share of failures on, 0.01 to 1.
+    #[schemars(extend("minimum" = 0.01, "maximum" = 1))]
     pub retries_only: OrOff<f64>,
     /// How many calls a window must hold before a share of them means anything.
     #[schemars(range(min = 1))]

@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, path::PathBuf};
 
+use serde_json::Value;
+
 use crate::error::ConfigError;
 
 /// A setting that the layers refuse: its key, and why.
@@ -88,18 +90,6 @@ impl<T> At<T> for Result<T, ConfigError> {
     }
 }
 
-impl<T> At<T> for Result<T, didit_api::limits::LimitsError> {
-    fn at(self, section: impl Into<String>) -> Result<T, Invalid> {
-        self.map_err(|error| Invalid { key: Key::from(section.into().as_str()), problem: error.into() })
-    }
-}
-
-impl<T> At<T> for Result<T, didit_api::routes::RoutesError> {
-    fn at(self, section: impl Into<String>) -> Result<T, Invalid> {
-        self.map_err(|error| Invalid { key: Key::from(section.into().as_str()), problem: error.into() })
-    }
-}
-
 /// The key of what a builder calls by a name of its own. Where the two are one, there is nothing to add here.
 fn name_of<'e>(error: &'e ConfigError, section: &Key) -> Option<&'e str> {
     let in_backoff = section.0.last().is_some_and(|section| section.ends_with("backoff"));
@@ -120,6 +110,7 @@ fn name_of<'e>(error: &'e ConfigError, section: &Key) -> Option<&'e str> {
         },
         ConfigError::CapBelowBase { .. } if in_backoff => "cap",
         ConfigError::CapBelowBase { .. } => "open_cap",
+        ConfigError::Header { setting, .. } => setting,
         ConfigError::ApiKey { .. } => "api_key",
         ConfigError::BaseUrl { .. } => "base_url",
         ConfigError::UnknownEndpoints { .. } => "scopes",
@@ -162,6 +153,14 @@ impl StdError for LoadError {}
 // ===== impl Key =====
 
 impl Key {
+    /// The value under this key.
+    pub(super) fn within<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        self.0.iter().try_fold(value, |value, part| match value {
+            Value::Array(list) => list.get(part.parse::<usize>().ok()?),
+            _ => value.get(part),
+        })
+    }
+
     /// A key in a section that is this key.
     pub(super) fn under(mut self, inner: Self) -> Self {
         self.0.extend(inner.0);

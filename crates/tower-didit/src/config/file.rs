@@ -1,13 +1,16 @@
 //! A file's text as a tree of values, and where in it each one stands.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
-use toml::de::{DeArray, DeTable};
+use toml::{
+    Spanned,
+    de::{DeArray, DeTable, DeValue},
+};
 
 use super::error::Key;
 
@@ -106,34 +109,75 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
-/// The byte at which a key's value stands, or the last of its sections that is there; `None` if not even the first is.
-pub(super) fn offset(text: &str, format: Format, key: &Key) -> Option<usize> {
+/// What of a setting is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its name, where that is wrong.
+    Name,
+    /// Its value, where that is.
+    Value,
+}
+
+/// The byte at which a key's name or value stands, or the last of its sections that is there; `None` if not even the first is.
+pub(super) fn offset(text: &str, format: Format, key: &Key, part: Part) -> Option<usize> {
     match format {
-        Format::Toml => in_toml(text, key),
-        Format::Json => in_json(text, key),
+        Format::Toml => in_toml(text, key, part),
+        Format::Json => in_json(text, key, part),
     }
 }
 
-fn in_toml(text: &str, key: &Key) -> Option<usize> {
+/// The key and the text of the value that stands at a byte of a text which is in its language otherwise.
+pub(super) fn value_at(text: &str, format: Format, offset: usize) -> Option<(Key, &str)> {
+    fn walk(value: &Spanned<DeValue<'_>>, offset: usize, path: &mut Vec<String>) -> Option<Range<usize>> {
+        let mut inside = |name: String, value: &Spanned<DeValue<'_>>| {
+            path.push(name);
+            walk(value, offset, path).or_else(|| path.pop().and(None))
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                table.iter().find_map(|(name, value)| inside(name.get_ref().clone().into_owned(), value))
+            }
+            DeValue::Array(list) => list.iter().enumerate().find_map(|(index, value)| inside(index.to_string(), value)),
+            _ => Some(value.span()).filter(|span| span.start == offset),
+        }
+    }
+
+    if format != Format::Toml {
+        return None;
+    }
+    let mut path = Vec::new();
+    let root = DeTable::parse(text).ok()?;
+    let (span, root) = (root.span(), root.into_inner());
+    let found = walk(&Spanned::new(span, DeValue::Table(root)), offset, &mut path)?;
+    Some((Key(path), text.get(found)?))
+}
+
+fn in_toml(text: &str, key: &Key, part: Part) -> Option<usize> {
+    let wanted = part;
     let root = DeTable::parse(text).ok()?;
     let mut found = None;
     let mut table = Some(root.get_ref());
     let mut array = None;
     for part in &key.0 {
         let value = match (table, array) {
-            (Some(table), _) => table.iter().find(|(name, _)| name.get_ref() == part).map(|(_, value)| value),
-            (None, Some(array)) => part.parse().ok().and_then(|index: usize| <[_]>::get(array, index)),
+            (Some(table), _) => {
+                table.iter().find(|(name, _)| name.get_ref() == part).map(|(name, value)| (name.span(), value))
+            }
+            (None, Some(array)) => {
+                let value = part.parse().ok().and_then(|index: usize| <[_]>::get(array, index));
+                value.map(|value: &Spanned<DeValue<'_>>| (value.span(), value))
+            }
             (None, None) => None,
         };
-        let Some(value) = value else { break };
-        found = Some(value.span().start);
+        let Some((name, value)) = value else { break };
+        found = Some(if wanted == Part::Name { name.start } else { value.span().start });
         table = value.get_ref().as_table();
         array = value.get_ref().as_array().map(|array: &DeArray<'_>| &**array);
     }
     found
 }
 
-fn in_json(text: &str, key: &Key) -> Option<usize> {
+fn in_json(text: &str, key: &Key, wanted: Part) -> Option<usize> {
     let (mut here, mut found) = (text, None);
     for part in &key.0 {
         let inside: Option<&RawValue> = match part.parse::<usize>() {
@@ -146,7 +190,14 @@ fn in_json(text: &str, key: &Key) -> Option<usize> {
         let Some(inside) = inside else { break };
         here = inside.get();
         // A raw value is a slice of the text that it was read from.
-        found = Some(here.as_ptr().addr() - text.as_ptr().addr());
+        let value = here.as_ptr().addr() - text.as_ptr().addr();
+        let name = || {
+            let before = text[..value].trim_end().strip_suffix(':')?.trim_end().strip_suffix('"')?;
+            // The quotation mark before it that no backslash takes away.
+            let marks = before.match_indices('"').map(|(mark, _)| mark);
+            marks.rev().find(|mark| before[..*mark].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0)
+        };
+        found = Some(name().filter(|_| wanted == Part::Name).unwrap_or(value));
     }
     found
 }
@@ -167,7 +218,7 @@ mod tests {
     use super::*;
 
     fn place(text: &str, format: Format, key: &str) -> Option<(usize, usize)> {
-        offset(text, format, &Key::from(key)).map(|offset| line_and_column(text, offset))
+        offset(text, format, &Key::from(key), Part::Value).map(|offset| line_and_column(text, offset))
     }
 
     #[test]
@@ -201,6 +252,21 @@ mod tests {
             ("x.y", None),
         ] {
             assert_eq!(place(text, Format::Json, key), at, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_in_both() {
+        let name = |text: &str, format, key: &str| {
+            offset(text, format, &Key::from(key), Part::Name).map(|offset| line_and_column(text, offset))
+        };
+        let toml = "a = 1\n[b]\n c = [{ x = 1 }]\n[[d]]\n\"e f\" = 1\n";
+        for (key, at) in [("a", (1, 1)), ("b", (2, 2)), ("b.c", (3, 2)), ("b.c.0.x", (3, 9)), ("d.0.e f", (5, 1))] {
+            assert_eq!(name(toml, Format::Toml, key), Some(at), "{key}");
+        }
+        let json = r#"{ "a" : 1, "b": [{"c\\\"d":2}], "\\": 3 }"#;
+        for (key, at) in [("a", (1, 3)), ("b.0.c\\\"d", (1, 19)), ("\\", (1, 33)), ("b.0", (1, 18))] {
+            assert_eq!(name(json, Format::Json, key), Some(at), "{key}");
         }
     }
 

@@ -53,7 +53,7 @@
 //! # let _ = layer;
 //!
 //! let error = Config::from_toml("[retry]\nmax_attempt = 3").unwrap_err();
-//! assert!(error.to_string().starts_with("configuration, line 2, column 1"), "{error}");
+//! assert!(error.to_string().starts_with("configuration, line 2, column 1: retry.max_attempt: "), "{error}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -92,12 +92,12 @@ use crate::{
     deadline::DeadlineLayer,
     idempotency,
     random::Randomness,
-    stack::{DiditBuilder, DiditLayer},
+    stack::{DiditBuilder, DiditLayer, header},
 };
 
 /// All settings of the stack.
 ///
-/// Written out again, the API key is `"[redacted]"`.
+/// Written out again, the API key is `"[redacted]"`; one that came from a file is left out, and the file is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -105,6 +105,7 @@ pub struct Config {
     /// Where Didit's API lives: http:// or https:// with a host and no path.
     pub base_url: String,
     /// The key that is sent as `x-api-key`, unless a request brings its own. Without one, requests have to.
+    #[serde(skip_serializing_if = "HiddenText::is_elsewhere")]
     pub api_key: Option<HiddenText>,
     /// A file that holds the key and nothing else; read if `api_key` is not given.
     pub api_key_file: Option<PathBuf>,
@@ -151,7 +152,7 @@ pub enum Preset {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct CorrelationConfig {
-    /// The header that carries the id.
+    /// The header that carries the id: none that HTTP, Didit or another layer uses.
     pub header: String,
 }
 
@@ -160,7 +161,7 @@ pub struct CorrelationConfig {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct IdempotencyConfig {
-    /// The header that carries the key.
+    /// The header that carries the key: none that HTTP, Didit or another layer uses.
     pub header: String,
     /// Whether the key is written as a quoted string (RFC 8941).
     pub quoted: bool,
@@ -231,9 +232,9 @@ impl Config {
             Some(key) => builder.api_key(key.expose()),
             None => builder.without_api_key(),
         };
-        let correlation = header("correlation.header", &self.correlation.header)?;
+        let correlation = header(header::CORRELATION, &self.correlation.header)?;
         let IdempotencyConfig { header: key, quoted, unnamed_calls } = &self.idempotency;
-        let key = header("idempotency.header", key)?;
+        let key = header(header::IDEMPOTENCY, key)?;
         Ok(builder
             .base_url(&self.base_url)
             .correlation(|layer| layer.header(correlation))
@@ -338,8 +339,8 @@ impl DiditLayer {
     }
 }
 
-fn header(key: &str, name: &str) -> Result<HeaderName, Invalid> {
-    name.parse().map_err(|_| Invalid::text(key, format!("{name:?} is no header's name")))
+fn header(setting: &'static str, name: &str) -> Result<HeaderName, Invalid> {
+    name.parse().map_err(|_| header::refused(setting, name, "which is no header's name")).at("")
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{HumanDuration, Invalid, OrOff, error::At};
-use crate::pacing::{ColdStart, PacingBuilder};
+use crate::{
+    error::ConfigError,
+    pacing::{ColdStart, PacingBuilder},
+};
 
 /// Settings of the [pacing layer](crate::pacing).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -119,8 +122,23 @@ impl PacingConfig {
             builder = builder.burst(burst);
         }
         // Checked here, so that an error is known to be about these settings.
-        builder.clone().routes(Arc::clone(routes)).build().at("pacing")?;
-        Ok(builder)
+        match builder.clone().routes(Arc::clone(routes)).build() {
+            Ok(_) => Ok(builder),
+            Err(error) => match self.unknown(&error) {
+                Some(key) => Err(Invalid::new(&key, error)),
+                None => Err(error).at("pacing"),
+            },
+        }
+    }
+
+    /// Which of the scopes here names an endpoint that there is not.
+    fn unknown(&self, error: &ConfigError) -> Option<String> {
+        let ConfigError::UnknownEndpoints { unknown } = error else { return None };
+        unknown.iter().find_map(|unknown| {
+            let (index, scope) = self.scopes.iter().enumerate().rfind(|(_, scope)| scope.name == unknown.scope)?;
+            let endpoint = scope.endpoints.iter().position(|endpoint| *endpoint == unknown.endpoint)?;
+            Some(format!("pacing.scopes.{index}.endpoints.{endpoint}"))
+        })
     }
 
     fn limits(&self) -> Result<Limits, Invalid> {
@@ -132,7 +150,10 @@ impl PacingConfig {
             })?,
         };
         for (index, scope) in self.scopes.iter().enumerate() {
-            limits = scope.build().and_then(|scope| limits.with(scope)).at(format!("pacing.scopes.{index}"))?;
+            limits = scope.build().and_then(|scope| limits.with(scope)).map_err(|error| {
+                let place = scope.place(&error);
+                Invalid::new(&format!("pacing.scopes.{index}{place}"), error)
+            })?;
         }
         Ok(limits)
     }
@@ -187,6 +208,21 @@ impl ScopeConfig {
         let endpoints = endpoints.iter().map(ToString::to_string).collect();
         let (name, window) = (name.to_owned(), didits_window());
         Self { name, limit, window, methods: Vec::new(), endpoints, replacing: false }
+    }
+
+    /// Where in it an error lies, as the end of a key.
+    fn place(&self, error: &LimitsError) -> String {
+        match error {
+            LimitsError::Zero { .. } => ".limit".to_owned(),
+            LimitsError::Window { .. } => ".window".to_owned(),
+            LimitsError::Mode { .. } => ".replacing".to_owned(),
+            LimitsError::Duplicate { .. } => ".name".to_owned(),
+            LimitsError::Method { method, .. } => {
+                let index = self.methods.iter().position(|known| known == method).unwrap_or_default();
+                format!(".methods.{index}")
+            }
+            _ => String::new(),
+        }
     }
 
     fn build(&self) -> Result<Scope, LimitsError> {

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use didit_api::{Endpoint, RetryClass, Routes, ServiceGroup, routes::RoutesBuilder};
+use didit_api::{
+    Endpoint, RetryClass, Routes, ServiceGroup,
+    routes::{RoutesBuilder, RoutesError},
+};
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{HumanDuration, Invalid, error::At};
+use crate::{attempt_timeout::AttemptTimeoutLayer, error::check_duration};
 
 /// A route of the user's own, or a change to one of Didit's.
 ///
@@ -72,41 +76,59 @@ impl Default for AttemptTimeoutConfig {
 /// Didit's routes with these changes.
 pub(super) fn build(changes: &[RouteConfig], timeouts: &AttemptTimeoutConfig) -> Result<Arc<Routes>, Invalid> {
     let didit = Routes::didit();
-    let least = timeouts.at_least.0;
+    let least = check_duration("at_least", timeouts.at_least.0, Duration::ZERO, AttemptTimeoutLayer::MAX);
+    let least = least.at("attempt_timeout")?;
     if changes.is_empty() && least.is_zero() {
         return Ok(didit);
     }
     let mut builder = Routes::builder();
     for (index, change) in changes.iter().enumerate() {
-        builder = builder.endpoint(change.endpoint(&didit).map_err(|problem| {
+        builder = builder.endpoint(change.endpoint(&didit).map_err(|(place, problem)| {
             let RouteConfig { name, .. } = change;
-            Invalid::text(format!("routes.{index}"), format!("route {name:?}: {problem}"))
+            Invalid::text(format!("routes.{index}{place}"), format!("route {name:?}: {problem}"))
         })?);
     }
-    let routes = builder.build().at("routes")?;
+    let refused = |error| Invalid::new(&place(changes, &error), error);
+    let routes = builder.build().map_err(refused)?;
     // A template that cannot be matched was refused just now, so what is built again is the same but for its time.
     let patient = routes.iter().map(|(_, endpoint)| endpoint.clone().timeout(endpoint.attempt_timeout().max(least)));
-    Ok(Arc::new(patient.fold(Routes::blank(), RoutesBuilder::endpoint).build().at("routes")?))
+    Ok(Arc::new(patient.fold(Routes::blank(), RoutesBuilder::endpoint).build().map_err(refused)?))
+}
+
+/// The key that an error is about.
+fn place(changes: &[RouteConfig], error: &RoutesError) -> String {
+    let (name, setting) = match error {
+        RoutesError::Template { name, .. } => (name, "path"),
+        RoutesError::DuplicateName { name } => (name, "name"),
+        RoutesError::Timeout { name } => (name, "timeout"),
+        _ => return "routes".to_owned(),
+    };
+    // Of two with one name, the second is one too many.
+    let index = changes.iter().rposition(|change| change.name == *name);
+    index.map_or_else(|| "routes".to_owned(), |index| format!("routes.{index}.{setting}"))
 }
 
 // ===== impl RouteConfig =====
 
 impl RouteConfig {
-    fn endpoint(&self, didit: &Routes) -> Result<Endpoint, String> {
+    /// The error says where in it the problem lies, as the end of a key, and which.
+    fn endpoint(&self, didit: &Routes) -> Result<Endpoint, (&'static str, String)> {
         let mut endpoint = match didit.named(&self.name).map(|id| didit.get(id)) {
             Some(known) => {
                 let (method, path) = (known.method().as_str(), known.path());
                 let same = |given: &Option<String>, known: &str| given.as_ref().is_none_or(|given| given == known);
                 if !same(&self.method, method) || !same(&self.path, path) {
-                    return Err(format!("that is Didit's name for {method} {path}; another route needs another name"));
+                    let problem = format!("that is Didit's name for {method} {path}; another route needs another name");
+                    return Err(("", problem));
                 }
                 known.clone()
             }
             None => {
                 let (Some(method), Some(path)) = (&self.method, &self.path) else {
-                    return Err("it is none of Didit's, so `method` and `path` are needed".to_owned());
+                    return Err(("", "it is none of Didit's, so `method` and `path` are needed".to_owned()));
                 };
-                let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
+                let method = Method::from_bytes(method.as_bytes())
+                    .map_err(|_| (".method", format!("{method:?} is no method; allowed is a word such as GET")))?;
                 Endpoint::new(self.name.clone(), method, path.clone())
             }
         };

@@ -10,9 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::{
-    Config, Invalid, LoadError, Origin, Preset,
+    Config, HiddenText, Invalid, LoadError, Origin, Preset,
     error::Key,
-    file::{self, Format},
+    file::{self, Format, Part},
     schema,
 };
 use crate::stack::DiditLayer;
@@ -109,13 +109,19 @@ impl Sources {
     /// If it is not in its language.
     pub fn text(mut self, name: impl AsRef<Path>, text: &str, format: Format) -> Result<Self, LoadError> {
         let name = name.as_ref().to_owned();
-        let error = |offset, message| {
+        let error = |offset, key, message| {
             let (line, column) = file::line_and_column(text, offset);
-            LoadError { origin: Origin::File { file: name.clone(), line, column }, key: None, message }
+            LoadError { origin: Origin::File { file: name.clone(), line, column }, key, message }
         };
-        let value = file::parse(text, format).map_err(|bad| error(bad.offset, bad.message))?;
+        let value = file::parse(text, format).map_err(|bad| {
+            // A number that no type holds is the one value that is refused before its setting is known.
+            let (key, value) = file::value_at(text, format, bad.offset).unzip();
+            let allowed = key.as_ref().and_then(|key| self.allowed(key));
+            let given = value.map(|value| format!("{value}: ")).unwrap_or_default();
+            error(bad.offset, key, with(format!("{given}{}", bad.message), allowed))
+        })?;
         if !value.is_object() {
-            return Err(error(0, "a table of settings is needed".to_owned()));
+            return Err(error(0, None, "a table of settings is needed".to_owned()));
         }
         self.file = Some(File { name, text: text.to_owned(), format, value });
         Ok(self)
@@ -174,10 +180,9 @@ impl Sources {
         }
         let mut config: Config = self.read(Value::Object(tree), &Key::default())?;
         if let (None, Some(path)) = (&config.api_key, &config.api_key_file) {
-            let text = fs::read_to_string(path);
-            let text = text.map_err(|error| self.invalid(&Key::from("api_key_file"), format!("{path:?}: {error}")))?;
-            // Editors and `echo` end a file with a line end, and no key has one.
-            config.api_key = Some(text.trim_end().into());
+            let key = HiddenText::read(path);
+            let key = key.map_err(|error| self.invalid(&Key::from("api_key_file"), format!("{path:?}: {error}")))?;
+            config.api_key = Some(key);
         }
         match DiditLayer::from_config(&config) {
             Ok(_) => Ok(config),
@@ -240,18 +245,32 @@ impl Sources {
     }
 
     fn read<T: DeserializeOwned>(&self, value: Value, section: &Key) -> Result<T, LoadError> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let key = section.clone().under(Key::from(error.path()));
-            self.invalid(&key, error.inner().to_string())
+        serde_path_to_error::deserialize(&value).map_err(|error| {
+            let inner = Key::from(error.path());
+            let mut message = error.inner().to_string();
+            // The only type here whose error does not show the value. A secret's own does not on purpose.
+            if let (true, Some(given)) = (message.starts_with(NO_ADDRESS), inner.within(&value)) {
+                message = format!("{given}: {message}");
+            }
+            let key = section.clone().under(inner);
+            let part = if message.starts_with(UNKNOWN) { Part::Name } else { Part::Value };
+            let allowed = self.allowed(&key);
+            LoadError { origin: self.origin(&key, part), key: Some(key), message: with(message, allowed) }
         })
     }
 
+    /// What a setting may be.
+    fn allowed(&self, key: &Key) -> Option<String> {
+        let stack = schema::inlined::<Config>();
+        self.schema_of(key, &stack).and_then(schema::allowed)
+    }
+
     fn invalid(&self, key: &Key, message: String) -> LoadError {
-        LoadError { origin: self.origin(key), key: Some(key.clone()), message }
+        LoadError { origin: self.origin(key, Part::Value), key: Some(key.clone()), message }
     }
 
     /// Where a key got its value: from the last source that has it.
-    fn origin(&self, key: &Key) -> Origin {
+    fn origin(&self, key: &Key, part: Part) -> Origin {
         let concerns = |word: &&Word| {
             let shorter = word.key.0.len().min(key.0.len());
             word.key.0[..shorter] == key.0[..shorter]
@@ -260,11 +279,29 @@ impl Sources {
             return word.origin.clone();
         }
         let in_file = self.file.as_ref().and_then(|file| {
-            let offset = file::offset(&file.text, file.format, key)?;
+            let offset = file::offset(&file.text, file.format, key, part)?;
             let (line, column) = file::line_and_column(&file.text, offset);
             Some(Origin::File { file: file.name.clone(), line, column })
         });
         in_file.unwrap_or(Origin::Preset)
+    }
+}
+
+/// How serde's error for a key that is no setting begins.
+const UNKNOWN: &str = "unknown field";
+
+/// How std's error for the text of an address begins.
+const NO_ADDRESS: &str = "invalid socket address";
+
+/// A message, and what is allowed instead.
+fn with(message: String, allowed: Option<String>) -> String {
+    match allowed {
+        Some(allowed) => {
+            let off = ", or \"off\"";
+            // What can be switched off says so itself.
+            format!("{}; {allowed}", message.strip_suffix(off).filter(|_| allowed.ends_with(off)).unwrap_or(&message))
+        }
+        None => message,
     }
 }
 

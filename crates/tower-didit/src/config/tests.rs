@@ -117,7 +117,19 @@ fn an_error_names_key_value_range_line_and_column() {
         ),
         (
             "[correlation]\nheader = 'a b'",
-            "stack.toml, line 2, column 10: correlation.header: \"a b\" is no header's name",
+            "stack.toml, line 2, column 10: correlation.header: correlation.header is \"a b\", which is no header's name; \
+             allowed is a header that neither HTTP nor the stack uses, such as x-correlation-id",
+        ),
+        (
+            "[correlation]\nheader = 'Content-Length'",
+            "stack.toml, line 2, column 10: correlation.header: correlation.header is \"content-length\", which HTTP uses for \
+             something else; allowed is a header that neither HTTP nor the stack uses, such as x-correlation-id",
+        ),
+        (
+            "idempotency.header = 'x-api-key'",
+            "stack.toml, line 1, column 22: idempotency.header: idempotency.header is \"x-api-key\", which the stack or \
+             Didit uses for something else; allowed is a header that neither HTTP nor the stack uses, such as \
+             idempotency-key",
         ),
         (
             "[[routes]]\nname = 'own'",
@@ -135,10 +147,76 @@ fn an_error_names_key_value_range_line_and_column() {
 }
 
 #[test]
+fn an_error_names_the_item_of_a_list() {
+    let scopes =
+        "[[pacing.scopes]]\nname = 'a'\nlimit = 1\nmethods = ['GET']\n[[pacing.scopes]]\nname = 'b'\nlimit = 1\n";
+    for (more, place, part) in [
+        ("endpoints = ['aml', 'nope']", "line 8, column 21: pacing.scopes[1].endpoints[1]: ", "\"nope\""),
+        (
+            "window = '0s'\nmethods = ['GET']",
+            "line 8, column 10: pacing.scopes[1].window: ",
+            "0ns is outside 1 ms to 24 h",
+        ),
+        (
+            "methods = ['GET', 'get']",
+            "line 8, column 19: pacing.scopes[1].methods[1]: ",
+            "\"get\" is not a method in capital",
+        ),
+        ("replacing = 3", "line 8, column 13: pacing.scopes[1].replacing: ", "`3`, expected a boolean"),
+    ] {
+        let error = refused(&format!("{scopes}{more}"));
+        assert!(error.contains(place) && error.contains(part), "{error}");
+    }
+    let routes = "[[routes]]\nname = 'aml'\n[[routes]]\nname = 'own'\n";
+    for (more, place, part) in [
+        ("method = 'a b'\npath = '/x'", "line 5, column 10: routes[1].method: ", "\"a b\" is no method; allowed is"),
+        ("method = 'GET'\npath = 'x'", "line 6, column 8: routes[1].path: ", "\"x\" cannot be used: a path starts"),
+        ("method = 'GET'\npath = '/x'\ntimeout = '0s'", "line 7, column 11: routes[1].timeout: ", "the least is 1 ns"),
+        (
+            "method = 'GET'\npath = '/x'\n[[routes]]\nname = 'own'\nmethod = 'GET'\npath = '/y'",
+            "line 8, column 8: routes[2].name: ",
+            "used twice",
+        ),
+    ] {
+        let error = refused(&format!("{routes}{more}"));
+        assert!(error.contains(place) && error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn a_value_that_does_not_fit_is_named_with_what_would() {
     for (text, parts) in [
-        ("[retry]\nmax_attempt = 3", ["line 2, column", "unknown field `max_attempt`", "`max_attempts`"]),
-        ("[retri]\nmax_attempts = 3", ["line 1, column", "unknown field `retri`", "`retry`"]),
+        ("seed = 'abc'", ["line 1, column 8: seed: ", "\"abc\"", "allowed is 0 to 18446744073709551615"]),
+        (
+            "[retry]\nmax_attempts = 99999999999",
+            ["line 2, column 16: retry.max_attempts: ", "`99999999999`", "allowed is 1 to 4294967295"],
+        ),
+        (
+            "[retry]\nreplay_cap = 99999999999999999999",
+            ["line 2, column 14: retry.replay_cap: ", "99999999999999999999: ", "allowed is 0 to 1073741824"],
+        ),
+        (
+            "circuit_breaker.failure_ratio = 'x'",
+            ["line 1, column 33: circuit_breaker.failure_ratio: ", "\"x\"", "allowed is 0.01 to 1, or \"off\""],
+        ),
+        (
+            "attempt_timeout.at_least = '2days'",
+            ["line 1, column 28: attempt_timeout.at_least: ", "172800s", "allowed is 0ns to 86400s"],
+        ),
+        ("pacing.burst = 0", ["line 1, column 16: pacing.burst: ", "`0`", "allowed is 1 to 4294967295, or \"off\""]),
+        (
+            "[[pacing.scopes]]\nname = 'a'\nlimit = -1",
+            ["line 3, column 9: pacing.scopes[0].limit: ", "`-1`", "allowed is 1 to 4294967295"],
+        ),
+        (
+            "[retry]\nmax_attempt = 3",
+            ["line 2, column 1: retry.max_attempt: ", "unknown field `max_attempt`", "`max_attempts`"],
+        ),
+        ("[retri]\nmax_attempts = 3", ["line 1, column 2: retri: ", "unknown field `retri`", "`retry`"]),
+        (
+            "[[pacing.scopes]]\nname = 'a'\n  limt = 1",
+            ["line 3, column 3: pacing.scopes[0].limt: ", "unknown field `limt`", "`limit`"],
+        ),
         ("[retry]\nmax_attempts = -1", ["line 2, column 16: retry.max_attempts", "`-1`", "u32"]),
         ("[retry]\nmax_attempts = 'x'", ["line 2, column 16: retry.max_attempts", "\"x\"", "u32"]),
         ("[pacing]\ncold_start = 'x'", ["line 2, column 14: pacing.cold_start", "\"x\"", "\"empty\""]),
@@ -208,7 +286,11 @@ fn the_key_is_never_shown_and_may_lie_in_a_file() {
     fs::write(&file, "key-in-a-file\n").unwrap();
     let config = with(&[("DIDIT_API_KEY_FILE", file.to_str().unwrap())]).config().unwrap();
     fs::remove_file(&file).unwrap();
-    assert_eq!(config.api_key.unwrap().expose(), "key-in-a-file");
+    assert_eq!(config.api_key.as_ref().unwrap().expose(), "key-in-a-file");
+    let shown = serde_json::to_value(&config).unwrap();
+    assert_eq!((shown["api_key_file"].as_str(), shown.get("api_key")), (file.to_str(), None));
+    let error = refused("\napi_key = '[redacted]'");
+    assert!(error.starts_with("stack.toml, line 2, column 11: api_key: \"[redacted]\" is what is shown"), "{error}");
     assert!(refused("api_key_file = '/no/such/file'").contains("line 1, column 16: api_key_file: "));
 }
 
@@ -221,7 +303,10 @@ fn limits_are_changed_scope_by_scope() {
     assert!(limits.contains(&("session-v2-create".to_owned(), 900)) && limits.contains(&("new".to_owned(), 5)));
     assert_eq!(limits.len(), didit_api::Limits::didit().scopes().len() + 1);
     let error = refused("[[pacing.scopes]]\nname = 'a'\nlimit = 1\nendpoints = ['aml-screening']");
-    assert!(error.contains("line 1, column 1: pacing.scopes: ") && error.contains("aml-screening"), "{error}");
+    assert!(
+        error.contains("line 4, column 14: pacing.scopes[0].endpoints[0]: ") && error.contains("aml-screening"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Values as people write them.
 
-use std::{fmt, time::Duration};
+use std::{fmt, fs, io, path::Path, time::Duration};
 
 use didit_api::Secret;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -23,8 +23,16 @@ pub enum OrOff<T> {
 
 /// A text that is read and never shown: not by `Debug`, not when the settings are written out, and not by the error that
 /// says that it is no text.
+///
+/// Written out, it is `"[redacted]"`, which is refused when it is read again, since it is nobody's secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HiddenText(Secret);
+pub struct HiddenText {
+    text: Secret,
+    is_from_file: bool,
+}
+
+/// What is shown instead of a secret.
+const REDACTED: &str = "[redacted]";
 
 /// The word that switches a setting off.
 const OFF: &str = "off";
@@ -79,19 +87,36 @@ impl JsonSchema for HumanDuration {
 impl HiddenText {
     /// The text itself.
     pub fn expose(&self) -> &str {
-        self.0.expose()
+        self.text.expose()
+    }
+
+    /// Reads a file that holds the text and nothing else. A line end behind it is none of it: editors and `echo` write
+    /// one, and no secret has any.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn read(file: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(file)?;
+        Ok(Self { text: text.trim_end().into(), is_from_file: true })
+    }
+
+    /// Whether there is nothing to write out, for serde's `skip_serializing_if`: settings name the file that a text came
+    /// from, and not the text.
+    pub fn is_elsewhere(text: &Option<Self>) -> bool {
+        text.as_ref().is_none_or(|text| text.is_from_file)
     }
 }
 
 impl From<&str> for HiddenText {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        Self { text: text.into(), is_from_file: false }
     }
 }
 
 impl Serialize for HiddenText {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str("[redacted]")
+        to.serialize_str(REDACTED)
     }
 }
 
@@ -99,7 +124,10 @@ impl<'de> Deserialize<'de> for HiddenText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         // serde's errors quote the value.
         match serde_json::Value::deserialize(from)? {
-            serde_json::Value::String(text) => Ok(Self(text.into())),
+            serde_json::Value::String(text) if text == REDACTED => Err(Error::custom(format_args!(
+                "{REDACTED:?} is what is shown instead of a secret; the secret itself is needed, or a file that holds it"
+            ))),
+            serde_json::Value::String(text) => Ok(text.as_str().into()),
             _ => Err(Error::custom("it is no text; write it in quotes")),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::{
@@ -104,33 +104,54 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = request.headers().get(&self.layer.header);
-        let (id, replaced) = match valid(received) {
-            Some(id) => (id, false),
-            None => (CorrelationId::trusted(ids::new_id(&self.layer.random)), received.is_some()),
-        };
-        let span = tracing::info_span!(
-            "request",
-            otel.kind = "server",
-            http.request.method = method::name(request.method()),
-            correlation_id = id.as_str(),
-            trace_id = Empty,
-            session_id = Empty,
-            http.response.status_code = Empty,
-        );
-        let trace = self.trace_of(&request, &span);
-        if replaced {
-            #[cfg(feature = "telemetry")]
-            crate::telemetry::count_replaced_id();
-            // Entered, and not named as the parent: formatters list the spans around the current one.
-            span.in_scope(|| tracing::warn!("the incoming correlation id is not usable and was replaced"));
-        }
+        // Begun with the span, so that a line about a replaced id has it too.
+        let mut trace = None;
+        let (id, span) = receive(received, &self.layer.random, |id| {
+            let span = tracing::info_span!(
+                "request",
+                otel.kind = "server",
+                http.request.method = method::name(request.method()),
+                correlation_id = id.as_str(),
+                trace_id = Empty,
+                session_id = Empty,
+                http.response.status_code = Empty,
+            );
+            trace = Some(self.trace_of(&request, &span));
+            span
+        });
         // Whoever reads the header further in sees what is logged.
         request.headers_mut().insert(self.layer.header.clone(), id.to_header());
         let entered = span.clone().entered();
-        let inner = context::enter(Journey { id: id.clone(), trace: Some(trace) }, || self.inner.call(request));
+        let inner = context::enter(Journey { id: id.clone(), trace }, || self.inner.call(request));
         drop(entered);
         InboundResponseFuture { inner: inner.instrument(span), id, header: self.layer.header.clone() }
     }
+}
+
+/// The id that a request is served under, and its span: the id that the request brought if it can be used, or a new one.
+///
+/// One that cannot be used is counted, and a line within the span says that it was replaced, without repeating it. For
+/// servers that are no tower service; [`InboundCorrelationLayer`] does the same.
+pub fn receive(
+    received: Option<&HeaderValue>,
+    random: &Randomness,
+    span: impl FnOnce(&CorrelationId) -> Span,
+) -> (CorrelationId, Span) {
+    if let Some(id) = valid(received) {
+        let span = span(&id);
+        return (id, span);
+    }
+    let id = CorrelationId::trusted(ids::new_id(random));
+    let span = span(&id);
+    if received.is_some() {
+        #[cfg(feature = "telemetry")]
+        crate::telemetry::count_replaced_id();
+        // Entered, and not named as the parent: formatters list the spans around the current one.
+        span.in_scope(|| {
+            tracing::warn!(correlation_id = id.as_str(), "the incoming correlation id is not usable and was replaced");
+        });
+    }
+    (id, span)
 }
 
 pin_project! {

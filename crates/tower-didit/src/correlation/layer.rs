@@ -10,7 +10,7 @@ use crate::random::Randomness;
 /// Sends the correlation id out with every call; see the [module](super).
 #[derive(Clone, Debug)]
 pub struct CorrelationLayer {
-    pub(super) header: HeaderName,
+    pub(crate) header: HeaderName,
     pub(super) routes: Arc<Routes>,
     pub(super) random: Randomness,
     pub(super) attempts_traced: bool,

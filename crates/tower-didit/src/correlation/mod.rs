@@ -85,7 +85,7 @@ pub(crate) use self::context::unlogged_scope;
 pub use self::{
     context::{Carried, InCorrelation, current, current_trace, scope, spawn},
     future::ResponseFuture,
-    inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture},
+    inbound::{InboundCorrelation, InboundCorrelationLayer, InboundResponseFuture, receive},
     layer::CorrelationLayer,
 };
 pub use crate::{call::CorrelationId, trace::TraceContext};

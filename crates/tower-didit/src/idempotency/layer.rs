@@ -24,6 +24,11 @@ impl IdempotencyLayer {
         self
     }
 
+    #[cfg(feature = "stack")]
+    pub(crate) fn name(&self) -> &HeaderName {
+        &self.keys.header
+    }
+
     /// Sends the key as a quoted string (RFC 8941), as the IETF draft asks. A caller's own header is left as it is.
     #[must_use]
     pub fn quoted(mut self, quoted: bool) -> Self {

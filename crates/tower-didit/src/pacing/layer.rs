@@ -228,7 +228,8 @@ impl<C> PacingBuilder<C> {
     }
 
     /// Measures, and neither holds up nor refuses any call: [`KeyUsage::overdrafts`](super::KeyUsage::overdrafts) counts
-    /// what would have been held up. Calls under credentials beyond [`max_keys`](Self::max_keys) are not measured.
+    /// what would have been held up. Calls under credentials beyond [`max_keys`](Self::max_keys) are not measured. Memory
+    /// grows with the requests of a window, however few of them the limits allow.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.shadow = shadow;
         self

@@ -9,10 +9,7 @@ use std::{
 
 use didit_api::{Limits, Routes, ScopeId, ScopeTable};
 use http::HeaderMap;
-use tokio::{
-    runtime::{Handle, Id},
-    time::Instant,
-};
+use tokio::{runtime::Id, time::Instant};
 
 use super::{
     error::Refused,
@@ -69,12 +66,15 @@ pub(super) struct Pacer {
 struct State {
     ledger: Ledger,
     timekeepers: Vec<Timekeeper>,
+    // How many there have been.
+    engaged: u64,
     overdrafts: Overdrafts,
 }
 
 /// A task that keeps time.
 #[derive(Debug)]
 struct Timekeeper {
+    number: u64,
     runtime: Id,
     // `None` before it was polled, and once it was woken.
     waker: Option<Waker>,
@@ -125,7 +125,7 @@ impl Pacer {
     }
 
     fn with_ledger(config: Arc<Config>, key: KeyId, ledger: Ledger) -> Self {
-        let state = State { ledger, timekeepers: Vec::new(), overdrafts: Overdrafts::default() };
+        let state = State { ledger, timekeepers: Vec::new(), engaged: 0, overdrafts: Overdrafts::default() };
         Self { key, config, state: Mutex::new(state) }
     }
 
@@ -195,16 +195,16 @@ impl Pacer {
     }
 
     /// Does what is due on behalf of a timekeeper.
-    pub(super) fn tick(&self, runtime: Id, waker: &Waker, now: Instant) -> Tick {
+    pub(super) fn tick(&self, number: u64, waker: &Waker, now: Instant) -> Tick {
         let mut wake = Wakers::default();
         let mut state = self.lock();
         let State { ledger, timekeepers, .. } = &mut *state;
         ledger.tick(now, &mut wake);
         let tick = if ledger.is_waited_for() { Tick::Until(ledger.next_event(now)) } else { Tick::Over };
         match tick {
-            Tick::Over => timekeepers.retain(|timekeeper| timekeeper.runtime != runtime),
+            Tick::Over => timekeepers.retain(|timekeeper| timekeeper.number != number),
             Tick::Until(next) => {
-                if let Some(timekeeper) = timekeepers.iter_mut().find(|timekeeper| timekeeper.runtime == runtime) {
+                if let Some(timekeeper) = timekeepers.iter_mut().find(|timekeeper| timekeeper.number == number) {
                     timekeeper.set_for = next;
                     timekeeper.waker.get_or_insert_with(|| waker.clone()).clone_from(waker);
                 }
@@ -216,11 +216,11 @@ impl Pacer {
     }
 
     /// A timekeeper has ended. If somebody still waits, everybody has to see to it that there is another.
-    pub(super) fn dismiss(&self, runtime: Id) {
+    pub(super) fn dismiss(&self, number: u64) {
         let mut wake = Wakers::default();
         let mut state = self.lock();
         let known = state.timekeepers.len();
-        state.timekeepers.retain(|timekeeper| timekeeper.runtime != runtime);
+        state.timekeepers.retain(|timekeeper| timekeeper.number != number);
         if state.timekeepers.len() < known && state.ledger.is_waited_for() {
             state.ledger.wake_all(&mut wake);
         }
@@ -228,14 +228,21 @@ impl Pacer {
         wake.settle();
     }
 
-    /// Notes that a runtime has a timekeeper; true if it had none.
-    fn engage(&self, runtime: Id) -> bool {
+    /// Whether a runtime has a timekeeper.
+    pub(super) fn is_kept_by(&self, runtime: Id) -> bool {
+        self.lock().timekeepers.iter().any(|timekeeper| timekeeper.runtime == runtime)
+    }
+
+    /// Notes that a runtime has a timekeeper from now on, and gives it a number; `None` if it has one.
+    pub(super) fn engage(&self, runtime: Id) -> Option<u64> {
         let mut state = self.lock();
         if state.timekeepers.iter().any(|timekeeper| timekeeper.runtime == runtime) {
-            return false;
+            return None;
         }
-        state.timekeepers.push(Timekeeper { runtime, waker: None, set_for: None });
-        true
+        state.engaged += 1;
+        let number = state.engaged;
+        state.timekeepers.push(Timekeeper { number, runtime, waker: None, set_for: None });
+        Some(number)
     }
 
     /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
@@ -343,10 +350,7 @@ impl Place {
     ///
     /// As `tokio::time::sleep`, outside of a runtime with a timer.
     pub(super) fn keep_time(&self) {
-        let runtime = Handle::current();
-        if self.pacer.engage(runtime.id()) {
-            keep_time(&self.pacer, &runtime);
-        }
+        keep_time(&self.pacer);
     }
 }
 

@@ -60,3 +60,16 @@ impl PacingSnapshot {
         now.duration_since(self.taken_at).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_older() {
+        let taken_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let snapshot = PacingSnapshot { taken_at, hash_key: [0; 2], keys: Vec::new() };
+        assert_eq!(snapshot.age(taken_at + Duration::from_secs(20)), Duration::from_secs(20));
+        assert_eq!(snapshot.age(taken_at - Duration::from_secs(20)), Duration::ZERO);
+    }
+}

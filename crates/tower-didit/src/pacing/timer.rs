@@ -4,7 +4,8 @@
 //!
 //! A layer may be shared by several runtimes, and one that is not driven, or that is shut down, must not hold up calls of
 //! another. So every call sees to it, whenever it is polled, that a task of its own runtime keeps time; they all look
-//! after the whole ledger, and whoever is first serves. A task that ends before its time, with its runtime, wakes everybody who waits, and whoever is still driven begins anew.
+//! after the whole ledger, and whoever is first serves. A task that ends before its time, with its runtime, wakes everybody
+//! who waits, and whoever is still driven begins anew.
 
 use std::{
     pin::Pin,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Handle, Id},
+    runtime::Handle,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -23,20 +24,27 @@ use super::pacer::Pacer;
 #[derive(Debug)]
 struct Timekeeper {
     pacer: Arc<Pacer>,
-    runtime: Id,
+    // Which of the ledger's it is.
+    number: u64,
     sleep: Pin<Box<Sleep>>,
 }
 
-/// Keeps time for a ledger on this runtime.
+/// Sees to it that somebody keeps time for a ledger on this runtime.
 ///
 /// # Panics
 ///
 /// As `tokio::time::sleep`, outside of a runtime with a timer.
-pub(super) fn keep_time(pacer: &Arc<Pacer>, runtime: &Handle) {
+pub(super) fn keep_time(pacer: &Arc<Pacer>) {
+    let runtime = Handle::current();
+    if pacer.is_kept_by(runtime.id()) {
+        return;
+    }
+    // Before anybody relies on it: where there is no timer, this panics.
     let sleep = Box::pin(sleep_until(Instant::now()));
-    let timekeeper = Timekeeper { pacer: Arc::clone(pacer), runtime: runtime.id(), sleep };
-    // It belongs to no call: not to the span of the one that happened to come first.
-    drop(runtime.spawn(timekeeper));
+    if let Some(number) = pacer.engage(runtime.id()) {
+        // It belongs to no call: not to the span of the one that happened to come first.
+        drop(runtime.spawn(Timekeeper { pacer: Arc::clone(pacer), number, sleep }));
+    }
 }
 
 impl Future for Timekeeper {
@@ -45,7 +53,7 @@ impl Future for Timekeeper {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            match this.pacer.tick(this.runtime, cx.waker(), Instant::now()) {
+            match this.pacer.tick(this.number, cx.waker(), Instant::now()) {
                 Tick::Over => return Poll::Ready(()),
                 // It is woken when there is something to wait for.
                 Tick::Until(None) => return Poll::Pending,
@@ -64,7 +72,7 @@ impl Future for Timekeeper {
 
 impl Drop for Timekeeper {
     fn drop(&mut self) {
-        self.pacer.dismiss(self.runtime);
+        self.pacer.dismiss(self.number);
     }
 }
 

@@ -1,10 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use didit_api::{Endpoint, Limits, Routes};
+use http::HeaderName;
 use tower::Layer;
 
 use super::{
-    AttemptTold, Bounded, Stack, Told,
+    AttemptTold, Bounded, Stack, Told, header,
     target::{Target, without_secrets},
 };
 #[cfg(feature = "telemetry")]
@@ -235,7 +236,11 @@ impl<I> DiditBuilder<I> {
         self
     }
 
-    fn assemble(self, finish: impl FnOnce(I, &Arc<Routes>, &Randomness) -> I) -> Result<DiditLayer<I>, ConfigError> {
+    fn assemble(
+        self,
+        name: impl FnOnce(&I) -> &HeaderName,
+        finish: impl FnOnce(I, &Arc<Routes>, &Randomness) -> I,
+    ) -> Result<DiditLayer<I>, ConfigError> {
         let Self { key, base_url, routes, deadline, trip, unknown, correlation, idempotency, retry, pacing, random } =
             self;
         let key = match key {
@@ -243,6 +248,7 @@ impl<I> DiditBuilder<I> {
             Key::NotOurs => None,
             Key::Given(key) => Some(key),
         };
+        header::check(&correlation.header, name(&idempotency))?;
         let least = Duration::from_millis(1);
         let deadline = check_duration("deadline", deadline, least, DeadlineLayer::MAX)?;
         let unknown = check_duration("unknown_timeout", unknown, least, AttemptTimeoutLayer::MAX)?;
@@ -292,10 +298,10 @@ impl DiditBuilder {
     /// # Errors
     ///
     /// [`ConfigError::ApiKey`] for a missing or unusable key, [`ConfigError::BaseUrl`] for a URL that cannot be sent to,
-    /// [`ConfigError::Duration`] for a deadline or an unknown timeout outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
+    /// [`ConfigError::Header`] for a header that means something else, [`ConfigError::Duration`] for a deadline or an unknown timeout outside 1 ms to a day, and whatever [`RetryBuilder::build`] and
     /// [`PacingBuilder::build`] refuse.
     pub fn build(self) -> Result<DiditLayer, ConfigError> {
-        self.assemble(|idempotency, _routes, random| idempotency.randomness(random.clone()))
+        self.assemble(IdempotencyLayer::name, |idempotency, _routes, random| idempotency.randomness(random.clone()))
     }
 }
 
@@ -308,7 +314,9 @@ impl DiditBuilder<StoredIdempotencyLayer> {
     /// As without a store.
     pub fn build(self) -> Result<DiditLayer<StoredIdempotencyLayer>, ConfigError> {
         let deadline = self.deadline;
-        self.assemble(|idempotency, routes, random| idempotency.within(Arc::clone(routes), random.clone(), deadline))
+        self.assemble(StoredIdempotencyLayer::name, |idempotency, routes, random| {
+            idempotency.within(Arc::clone(routes), random.clone(), deadline)
+        })
     }
 }
 
@@ -334,6 +342,8 @@ mod tests {
             builder().retry(|retry| retry.longest_wait(Duration::MAX)).build(),
             builder().pacing(|pacing| pacing.epsilon(Duration::MAX)).build(),
             builder().routes(Arc::new(Routes::empty())).build(),
+            builder().correlation(|layer| layer.header(http::header::HOST)).build(),
+            builder().idempotency(|layer| layer.header(http::header::AUTHORIZATION)).build(),
             builder().retry(|retry| retry.replay_cap(RetryBuilder::MAX_REPLAY_CAP + 1)).build(),
         ];
         let refused: Vec<_> = refused.into_iter().map(|built| built.unwrap_err().to_string()).collect();

@@ -64,6 +64,7 @@
 
 mod error;
 mod future;
+pub(crate) mod header;
 mod layer;
 mod target;
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 /// The largest body that is looked into: several times what a session creation takes.
 pub(super) const LARGEST_BODY: usize = 16 * 1024;
 
-/// The session that a path names, by the template of its route.
-pub(super) fn session_in_path<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+/// The session that a path names, by the template of its route; only what looks like a UUID.
+pub fn session_in_path<'p>(template: &str, path: &'p str) -> Option<&'p str> {
     let mut before = "";
     for (known, given) in template.split('/').zip(path.split('/')) {
         if known.starts_with('{') {

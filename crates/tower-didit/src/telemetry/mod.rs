@@ -60,6 +60,7 @@ mod gauges;
 mod instruments;
 mod layer;
 pub mod names;
+mod scan;
 mod session;
 
 use std::{
@@ -78,9 +79,11 @@ use tracing::Span;
 
 use self::{attempt::AttemptWatch, call::CallWatch, future::Watched, instruments::Shared, names::Kind};
 pub use self::{
+    found::session_in_path,
     future::{AttemptFuture, ResponseFuture},
     gauges::Gauges,
     layer::{AttemptLayer, TelemetryLayer},
+    scan::IdScan,
     session::{SessionIdBody, SessionIdFuture, SessionIdLayer, SessionIds},
 };
 pub use crate::trace::TraceContext;

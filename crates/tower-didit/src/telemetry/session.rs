@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::{Level, Span};
 
-use super::found::{LARGEST_BODY, is_id};
+use super::IdScan;
 
 /// Tells which session was created.
 ///
@@ -122,7 +122,7 @@ where
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
         let span = this.span.take().filter(|_| response.status().is_success());
-        let reading = span.map(|span| Reading { span, scan: Scan::default(), read: 0 });
+        let reading = span.map(|span| Reading { span, scan: IdScan::session() });
         Poll::Ready(Ok(response.map(|inner| SessionIdBody { inner, reading })))
     }
 }
@@ -166,116 +166,14 @@ impl<B: Body> Body for SessionIdBody<B> {
 #[derive(Debug)]
 struct Reading {
     span: Span,
-    scan: Scan,
-    read: usize,
+    scan: IdScan,
 }
 
 impl Reading {
     fn is_over_after(&mut self, data: &[u8]) -> bool {
-        self.read = self.read.saturating_add(data.len());
-        let Some(id) = self.scan.feed(data) else { return self.read > LARGEST_BODY };
+        let Some(id) = self.scan.feed(data) else { return self.scan.is_over() };
         self.span.record("session_id", id);
         self.span.in_scope(|| tracing::info!(session_id = id, "session known"));
         true
-    }
-}
-
-/// Finds the value of `session_id` in pieces of JSON, without keeping them.
-#[derive(Debug)]
-struct Scan {
-    place: Place,
-    value: [u8; 36],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// So many bytes of the key have been seen.
-    Key(usize),
-    /// Behind the key.
-    Colon,
-    /// Before the value.
-    Quote,
-    /// So many bytes of the value have been seen.
-    Value(usize),
-}
-
-impl Default for Scan {
-    fn default() -> Self {
-        Self { place: Place::Key(0), value: [0; 36] }
-    }
-}
-
-impl Scan {
-    const KEY: &[u8] = b"\"session_id\"";
-
-    fn feed(&mut self, data: &[u8]) -> Option<&str> {
-        for &byte in data {
-            self.place = match (self.place, byte) {
-                (Place::Key(seen), _) if byte == Self::KEY[seen] && seen + 1 == Self::KEY.len() => Place::Colon,
-                (Place::Key(seen), _) if byte == Self::KEY[seen] => Place::Key(seen + 1),
-                (Place::Colon | Place::Quote, b' ' | b'\t' | b'\r' | b'\n') => self.place,
-                (Place::Colon, b':') => Place::Quote,
-                (Place::Quote, b'"') => Place::Value(0),
-                (Place::Value(36), b'"') if std::str::from_utf8(&self.value).is_ok_and(is_id) => {
-                    self.place = Place::Key(0);
-                    return std::str::from_utf8(&self.value).ok();
-                }
-                (Place::Value(seen), _) if seen < self.value.len() && byte != b'"' => {
-                    self.value[seen] = byte;
-                    Place::Value(seen + 1)
-                }
-                // Something else; a quote may begin the key.
-                (_, b'"') => Place::Key(1),
-                _ => Place::Key(0),
-            };
-        }
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const ID: &str = "11111111-2222-4333-8444-555555555555";
-
-    #[test]
-    fn only_the_value_of_the_key_is_taken() {
-        let found = |text: &str| Scan::default().feed(text.as_bytes()).map(str::to_owned);
-        assert_eq!(found(&format!(r#"{{"session_id" : "{ID}"}}"#)).as_deref(), Some(ID));
-        assert_eq!(found(&format!(r#"{{"note":"session_id","session_id":"{ID}"}}"#)).as_deref(), Some(ID));
-        assert_eq!(found(&format!(r#"{{"session_id":null,"session_id":"{ID}"}}"#)).as_deref(), Some(ID));
-        assert_eq!(found(&format!(r#"{{"my_session_id":"{ID}"}}"#)), None);
-        assert_eq!(found(&format!(r#"{{"session_id":"{ID}0"}}"#)), None);
-        assert_eq!(found(r#"{"session_id":"Ada Example, 1815-12-10, London, Eng"}"#), None);
-        assert_eq!(found(&format!(r#"{{"session_number":7,"session_token":"{ID}"}}"#)), None);
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_found_however_the_body_is_cut(
-            before in "[ -~]{0,40}", cuts in prop::collection::vec(0..200_usize, 0..8),
-        ) {
-            let text = format!(r#"{{"callback":{before:?},"session_id":"{ID}","url":"x"}}"#);
-            prop_assume!(!before.contains("session_id"));
-            let (mut scan, mut rest, mut found) = (Scan::default(), text.as_bytes(), None);
-            for cut in cuts {
-                let (piece, more) = rest.split_at(cut.min(rest.len()));
-                found = found.or(scan.feed(piece).map(str::to_owned));
-                rest = more;
-            }
-            found = found.or(scan.feed(rest).map(str::to_owned));
-            prop_assert_eq!(found.as_deref(), Some(ID));
-        }
-
-        #[test]
-        fn no_bytes_panic(data in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut scan = Scan::default();
-            if let Some(id) = scan.feed(&data) {
-                prop_assert!(is_id(id));
-            }
-        }
     }
 }

@@ -1,6 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use didit_api::Routes;
+#[cfg(feature = "stack")]
+use http::HeaderName;
 use tower::Layer;
 
 use super::{StoredIdempotency, flight::Flights};
@@ -93,6 +95,11 @@ impl<C> StoredIdempotencyLayer<C> {
     fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
         change(Arc::make_mut(&mut self.shared));
         self
+    }
+
+    #[cfg(feature = "stack")]
+    pub(crate) fn name(&self) -> &HeaderName {
+        &self.shared.keys.header
     }
 
     /// Finds out in another way whether a call was carried out.

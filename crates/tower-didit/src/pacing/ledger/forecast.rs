@@ -2,17 +2,20 @@
 //!
 //! # What is known and what is assumed
 //!
-//! Slots that cool down become free at known instants. An attempt in flight is assumed to be answered within the longest
-//! round trip of late, and so is every attempt that will be made; so a start that hangs on them may come earlier than
-//! foretold, and later only if the network is slower than it was. Calls that come later and go first, of a higher
-//! priority, are not known; whom they cost their last chance is told as soon as they are.
+//! Slots that cool down become free at known instants. An attempt in flight is assumed to be answered when it has taken as
+//! long as others in its scope of late, or at once if it already has, and so is every attempt that will be made. A start
+//! that hangs on them is later than foretold only by as much as the network is slower than it was: milliseconds or
+//! seconds, where a slot is held for a minute. Calls that come later and go first, of a higher priority, are not known;
+//! whom they cost their last chance is told as soon as they are.
 //!
 //! # What it costs
 //!
-//! The play follows [`MOST_STARTS`] calls at the most, whoever waits; from there on every scope goes on as a wheel that
-//! turns once per round, which only those are counted on who start before the newcomer whatever happens. So a call that
-//! would be in time is not refused at the door; one that is let in and may be late is [looked at](Ledger::doomed) soon. In the common case it is not even begun: one scope, served in order, is such a wheel from the
-//! first turn, and a bound that needs no more than the lengths of the queues says that a patient call is in time.
+//! The play follows [`MOST_STARTS`] calls at the most, whoever waits, and fewer where there are many queues to choose from;
+//! from there on every scope goes on as a wheel that turns once per round, which only those are counted on who start before
+//! the newcomer whatever happens. So a call that would be in time is not refused at the door; one that is let in and may be
+//! late is [looked at](Ledger::doomed) soon. In the common case it is not even begun: one scope, served in order, is such a
+//! wheel from the first turn, and a bound that needs no more than the lengths of the queues says that a patient call is in
+//! time.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -21,24 +24,34 @@ use tokio::time::Instant;
 
 use super::{
     Ledger, Need, Refusal,
-    queue::{Class, ClassId, Latest, Rank, WaiterId},
-    scope::{Held, Scope},
+    queue::{Class, Latest, Queues, Rank, WaiterId},
+    scope::{Held, Landing, Scope},
 };
 use crate::{call::Priority, pacing::shape::Shape};
 
-/// How many starts are played. Three windows of Didit's widest scopes but one; at some twenty nanoseconds each.
+/// How many starts are played: three windows of Didit's limits, but for the widest.
 const MOST_STARTS: usize = 1_024;
 
-/// The longest round trip of late: each answer takes a sixty-fourth off what was longer before.
+/// How often a queue is looked at for that, all queues taken together; at some ten nanoseconds each.
+const MOST_LOOKS: usize = 3_072;
+
+/// What attempts in a scope have taken of late: all but the slowest tenth took no longer.
+///
+/// Of each [`BLOCK`](Self::BLOCK) of answers the fourth slowest counts, so that one that hangs says nothing about others.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RoundTrips(Option<Duration>);
+pub(super) struct RoundTrips {
+    // The slowest of the running block, in falling order, and how many answers it has.
+    slowest: [Duration; 4],
+    seen: u8,
+    // What the last full block came to.
+    last: Option<Duration>,
+}
 
 /// A scope's slots, played into the future.
 #[derive(Debug)]
 struct Track<'a> {
     held: &'a Held,
-    // When attempts in flight free their slots.
-    landed: Instant,
+    landing: Landing,
     cap: usize,
     used: usize,
     // How many of `held` were released.
@@ -65,9 +78,12 @@ struct Gate<'a> {
 /// A queue, played into the future.
 #[derive(Debug)]
 struct Lane {
-    class: ClassId,
+    class: Class,
     next: u32,
     left: usize,
+    // Who is at `next`, as far as it is asked for at every start.
+    since: Instant,
+    number: u64,
 }
 
 /// The play.
@@ -110,31 +126,43 @@ type Order = (Instant, Rank, u64);
 // ===== impl RoundTrips =====
 
 impl RoundTrips {
-    /// What an attempt is assumed to take before any was answered.
+    /// What an attempt is assumed to take before some were answered.
     const FIRST_GUESS: Duration = Duration::from_secs(1);
+
+    pub(super) const BLOCK: u8 = 32;
 
     /// An attempt was answered; true if it took longer than was assumed.
     pub(super) fn saw(&mut self, took: Duration) -> bool {
-        let known = self.0.map_or(took, |known| known - known / 64);
-        let longer = took > self.longest();
-        self.0 = Some(took.max(known));
+        let longer = took > self.typical();
+        if let Some(place) = self.slowest.iter().position(|known| took > *known) {
+            self.slowest[place..].rotate_right(1);
+            self.slowest[place] = took;
+        }
+        self.seen += 1;
+        if self.seen == Self::BLOCK {
+            *self = Self { last: Some(self.slowest[3]), ..Self::default() };
+        }
         longer
     }
 
-    pub(super) fn longest(self) -> Duration {
-        self.0.unwrap_or(Self::FIRST_GUESS)
+    pub(super) fn typical(&self) -> Duration {
+        let fourth = (usize::from(self.seen) >= self.slowest.len()).then_some(self.slowest[3]);
+        // Of fewer than four it is the fastest, if that is faster than the guess.
+        let fastest = || self.slowest.iter().take(self.seen.into()).min().copied();
+        let guess = || fastest().map_or(Self::FIRST_GUESS, |fastest| fastest.min(Self::FIRST_GUESS));
+        fourth.max(self.last).unwrap_or_else(guess)
     }
 }
 
 // ===== impl Track =====
 
 impl<'a> Track<'a> {
-    fn new(held: &'a Held, cap: usize, landed: Instant, now: Instant) -> Self {
+    fn new(held: &'a Held, cap: usize, landing: Landing, now: Instant) -> Self {
         let used = held.used();
         // All that are in excess have to be released first: what comes before the last of them need not be looked at.
         let surplus = used.saturating_sub(cap);
         let again = VecDeque::new();
-        let mut track = Self { held, landed, cap, used: used - surplus, passed: surplus, again, ready_at: now };
+        let mut track = Self { held, landing, cap, used: used - surplus, passed: surplus, again, ready_at: now };
         track.settle();
         track
     }
@@ -142,7 +170,7 @@ impl<'a> Track<'a> {
     /// Waits until there is room.
     fn settle(&mut self) {
         while self.used >= self.cap {
-            let known = self.held.release(self.passed, self.landed);
+            let known = self.held.release(self.passed, self.landing);
             let again = self.again.front().copied();
             let free = match (known, again) {
                 (Some(known), Some(again)) if again < known => self.again.pop_front(),
@@ -181,13 +209,13 @@ impl<'a> Track<'a> {
     fn release(&self, n: usize) -> Option<Instant> {
         let (mut known, mut again) = (self.passed, 0);
         for _ in 0..n {
-            match (self.held.release(known, self.landed), self.again.get(again)) {
+            match (self.held.release(known, self.landing), self.again.get(again)) {
                 (Some(one), Some(other)) if *other < one => again += 1,
                 (None, _) => again += 1,
                 _ => known += 1,
             }
         }
-        let known = self.held.release(known, self.landed);
+        let known = self.held.release(known, self.landing);
         known.into_iter().chain(self.again.get(again).copied()).min()
     }
 }
@@ -196,8 +224,8 @@ impl<'a> Track<'a> {
 
 impl<'a> Gate<'a> {
     fn new(scope: &'a Scope, ledger: &Ledger, now: Instant) -> Self {
-        let round = scope.hold + ledger.round_trips.longest();
-        let track = |held, low| Track::new(held, scope.cap(low, &ledger.rules), now + round, now);
+        let (round, landing) = (scope.round(), scope.landing(now));
+        let track = |held, low| Track::new(held, scope.cap(low, &ledger.rules), landing, now);
         let mut gate = Self {
             all: track(&scope.all, false),
             low: track(&scope.low, true),
@@ -246,14 +274,32 @@ impl<'a> Gate<'a> {
     }
 }
 
+// ===== impl Lane =====
+
+impl Lane {
+    fn new(class: Class, queues: &Queues) -> Option<Self> {
+        let head = queues.at(class.first())?;
+        Some(Self { class, next: class.first(), left: class.waiting, since: head.since, number: head.number })
+    }
+
+    /// Goes on to the one behind.
+    fn step(&mut self, queues: &Queues) {
+        self.next = queues.behind(self.next);
+        self.left -= 1;
+        match queues.at(self.next) {
+            Some(head) => (self.since, self.number) = (head.since, head.number),
+            None => self.left = 0,
+        }
+    }
+}
+
 // ===== impl Play =====
 
 impl<'a> Play<'a> {
     fn new(ledger: &'a Ledger, newcomer: Option<Class>, now: Instant) -> Self {
         let mut gates: Vec<_> = ledger.scopes.iter().map(|_| None).collect();
         let queues = &ledger.queues;
-        let lane = |(class, queue): (ClassId, &Class)| Lane { class, next: queue.first(), left: queue.waiting };
-        let lanes: Vec<_> = queues.busy().map(lane).collect();
+        let lanes: Vec<_> = queues.busy().filter_map(|(_, class)| Lane::new(*class, queues)).collect();
         let sets = queues.busy().map(|(_, class)| class.set).chain(newcomer.map(|class| class.set));
         for id in sets.flat_map(ScopeSet::iter) {
             let gate = &mut gates[id.index()];
@@ -275,11 +321,12 @@ impl<'a> Play<'a> {
         let patience = self.ledger.rules.patience;
         let mut best: Option<(Order, Option<usize>, ScopeId)> = None;
         for (index, lane) in self.lanes.iter().enumerate() {
-            let Some(head) = self.ledger.queues.at(lane.next).filter(|_| lane.left > 0) else { continue };
-            let class = self.ledger.queues.class(lane.class);
-            let Some((ready, scope)) = self.ready_at(class.need()) else { continue };
+            if lane.left == 0 {
+                continue;
+            }
+            let Some((ready, scope)) = self.ready_at(lane.class.need()) else { continue };
             let at = ready.max(self.at);
-            let order = (at, class.rank(head.since, patience, at), head.number);
+            let order = (at, lane.class.rank(lane.since, patience, at), lane.number);
             if best.as_ref().is_none_or(|(known, ..)| order < *known) {
                 best = Some((order, Some(index), scope));
             }
@@ -300,10 +347,9 @@ impl<'a> Play<'a> {
             return Some(Start { waiter: None, at, scope, late: None });
         };
         let lane = &mut self.lanes[lane];
-        let (index, class) = (lane.next, self.ledger.queues.class(lane.class));
-        lane.next = self.ledger.queues.behind(index);
-        lane.left -= 1;
+        let (index, class) = (lane.next, lane.class);
         let head = self.ledger.queues.at(index)?;
+        lane.step(&self.ledger.queues);
         let late = head.latest.filter(|latest| latest.at < at);
         if late.is_none() {
             let Need { set, low } = class.need();
@@ -331,7 +377,7 @@ impl<'a> Play<'a> {
         };
         let start = |id: ScopeId| {
             let before = |lane: &&Lane| {
-                let class = self.ledger.queues.class(lane.class);
+                let class = &lane.class;
                 class.set.contains(id) && needs_no_more(class) && rank(class) <= rank(newcomer)
             };
             let ahead = self.lanes.iter().filter(before).map(|lane| lane.left).sum();
@@ -356,7 +402,7 @@ impl Ledger {
         let first_turn = scopes().all(|scope| class.waiting < scope.cap(need.low, &self.rules));
         let exact = alone && (constraints == 1 || first_turn);
         if !exact {
-            for _ in 0..MOST_STARTS {
+            for _ in 0..MOST_STARTS.min(MOST_LOOKS / play.lanes.len().max(1)) {
                 let start = play.next()?;
                 if start.waiter.is_none() {
                     return Some(Foretold { at: start.at, scope: start.scope, exact: true });
@@ -376,10 +422,8 @@ impl Ledger {
         let mut full = Duration::ZERO;
         for id in need.set.iter() {
             let scope = &self.scopes[id.index()];
-            let round = scope.hold + self.round_trips.longest();
-            if scope.all.in_flight > 0 {
-                free = free.max(now + round);
-            }
+            let (round, landing) = (scope.round(), scope.landing(now));
+            free = free.max(scope.all.in_flight.back().map_or(now, |taken| landing.of(*taken)));
             free = free.max(scope.all.cooling.back().copied().unwrap_or(now));
             free = free.max(scope.paused_until.unwrap_or(now));
             free = free.max(scope.spread.as_ref().map_or(now, |(_, until)| *until));

@@ -10,12 +10,21 @@
 //! than half of it, because the other's burst that just happened is no measure of what is left in the long run. Refusals
 //! of requests that were on their way already say nothing new.
 //!
+//! # Whose limit the server names
+//!
+//! A refusal says a limit, and not of which of the request's scopes it is. It is none whose limit has been exceeded in the
+//! last window without a refusal. Of the others it is the one that is known to have this limit, and that is full, or at
+//! least was configured with it. Otherwise a limit has changed, and that of the scope which counts the fewest endpoints is
+//! taken for it: if it is another's, no request is held up that would not have been, and there will be more refusals,
+//! which cannot be that scope's any more.
+//!
 //! # The adopted limit
 //!
-//! A limit that the server names is taken over when there is no doubt which scope it is of. It may have been named by
-//! mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured limit
-//! and is not named again for ten windows counts as learned from then on: answers raise it, and if the server still means
-//! it, it refuses one request and names it again.
+//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it: then it was
+//! lowered a moment ago, and the next refusals tell. It may have been named by mistake, or for a while only, and nothing
+//! says when it is no longer so. So one that is lower than the configured limit and is not named again for ten windows
+//! counts as if it had been learned just then: answers raise it, and if the server still means it, it refuses one request
+//! and names it again.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -76,9 +85,13 @@ impl Limit {
         self.adopted
     }
 
+    fn is_configured(&self) -> bool {
+        self.adopted == self.configured
+    }
+
     /// The limit that the server named, if it is not the configured one.
     pub(super) fn named(&self) -> Option<u32> {
-        (self.adopted != self.configured).then(|| self.adopted.get())
+        (!self.is_configured()).then(|| self.adopted.get())
     }
 
     /// The limit that is kept to.
@@ -129,10 +142,11 @@ impl Limit {
     /// The server has not repeated for so long that its limit is lower than the configured one that it may have meant
     /// something else, or has changed it back: its word counts as learned from here on.
     fn doubt(&mut self, hold: Duration, now: Instant) {
-        let Some(at) = self.named_at.filter(|at| now >= *at + hold * Self::FORGOTTEN_AFTER) else { return };
-        if self.adopted < self.configured {
+        let is_over = |at: Instant| now >= at + hold * Self::FORGOTTEN_AFTER;
+        if self.adopted < self.configured && self.named_at.is_some_and(is_over) {
             self.learned = self.effective() as f64;
-            self.lowered_at = Some(self.lowered_at.map_or(at, |lowered| lowered.max(at)));
+            // It is raised as slowly as if it had been learned just now: if the server does mean it, few are refused.
+            self.lowered_at = Some(now);
             (self.adopted, self.named_at) = (self.configured, None);
         }
     }
@@ -165,8 +179,7 @@ impl Ledger {
     /// A request was refused for its rate: lets nothing through the scope behind it for as long as the server asks, and
     /// takes less from then on.
     ///
-    /// The scope is the one whose limit the server named, otherwise the narrowest. A window that is full now is empty
-    /// when it has passed, so a pause never takes longer than that, whatever is asked.
+    /// A window that is full now is empty when it has passed, so a pause never takes longer than that, whatever is asked.
     pub(in crate::pacing) fn refused(
         &mut self,
         set: ScopeSet,
@@ -175,15 +188,25 @@ impl Ledger {
         sent: Instant,
         now: Instant,
     ) -> Option<Lesson> {
-        let (id, adopted) = self.attribute(set, limit, now)?;
-        let scope = &mut self.scopes[id.index()];
-        scope.expire(now);
+        set.iter().for_each(|id| self.scopes[id.index()].expire(now));
+        let (id, evidence) = self.attribute(set, limit)?;
+        set.iter().for_each(|id| self.scopes[id.index()].refuse(now));
+        let Self { scopes, rules, .. } = self;
+        let scope = &mut scopes[id.index()];
+        let named = limit.filter(|_| evidence != Evidence::None);
+        let changed = named.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
+        scope.reshape(rules);
         scope.limit.lower(scope.all.used(), sent, now);
         let wait = wait.min(scope.hold);
         scope.pause(now + wait);
-        let effective = scope.limit.effective();
+        let lesson = Lesson {
+            scope: id,
+            wait,
+            effective: scope.limit.effective(),
+            adopted: changed.then(|| scope.limit.adopted().get()),
+        };
         self.doubt(now);
-        Some(Lesson { scope: id, wait, effective, adopted })
+        Some(lesson)
     }
 
     /// A request was answered: whatever was learned is relaxed a little.
@@ -213,12 +236,16 @@ impl Ledger {
         reset: Option<Duration>,
         now: Instant,
     ) -> Option<(ScopeId, usize)> {
-        let (id, _) = self.attribute(set, limit, now).filter(|_| limit.is_some() || set.iter().count() == 1)?;
-        let scope = &mut self.scopes[id.index()];
+        set.iter().for_each(|id| self.scopes[id.index()].expire(now));
+        let (id, _) = self.attribute(set, limit).filter(|(_, evidence)| *evidence == Evidence::Certain)?;
+        let Self { scopes, rules, .. } = self;
+        let scope = &mut scopes[id.index()];
+        if limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits)) {
+            scope.reshape(rules);
+        }
         // A limit that is said and was not adopted is that of another scope than ours.
         let stated = limit.map_or(scope.limit.adopted().get(), |limit| limit.min(scope.limit.adopted().get()));
         let counted = stated.saturating_sub(left) as usize;
-        scope.expire(now);
         let foreign = counted.saturating_sub(scope.all.used());
         let free = now + reset.unwrap_or(scope.hold).min(scope.hold);
         (0..foreign).for_each(|_| scope.all.cool(free));
@@ -228,27 +255,47 @@ impl Ledger {
         Some((id, foreign))
     }
 
-    /// Which scope the server speaks of, and the limit that is taken over from it.
-    fn attribute(&mut self, set: ScopeSet, limit: Option<u32>, now: Instant) -> Option<(ScopeId, Option<u32>)> {
-        let Self { scopes, rules, .. } = self;
-        let adopted = |id: ScopeId| scopes[id.index()].limit.adopted().get();
-        let fullness = |id: ScopeId| scopes[id.index()].all.used() as f64 / f64::from(adopted(id));
-        if let Some(limit) = limit {
-            // Of several with one limit, the fullest it must have been.
-            let named = set.iter().filter(|id| adopted(*id) == limit);
-            if let Some(id) = named.max_by(|one, other| fullness(*one).total_cmp(&fullness(*other))) {
-                scopes[id.index()].limit.adopt(limit, now, rules.raise_limits);
-                return Some((id, None));
-            }
-            let mut ids = set.iter();
-            if let (Some(only), None) = (ids.next(), ids.next()) {
-                // Which scope it is cannot be doubted, so its limit was changed.
-                let scope = &mut scopes[only.index()];
-                let changed = scope.limit.adopt(limit, now, rules.raise_limits);
-                scope.reshape(rules);
-                return Some((only, changed.then(|| scope.limit.adopted().get())));
-            }
+    /// Which scope the server speaks of.
+    fn attribute(&self, set: ScopeSet, limit: Option<u32>) -> Option<(ScopeId, Evidence)> {
+        let scope = |id: ScopeId| &self.scopes[id.index()];
+        let adopted = |id: ScopeId| scope(id).limit.adopted().get();
+        let alone = set.iter().count() == 1;
+        let Some(limit) = limit else {
+            let evidence = if alone { Evidence::Certain } else { Evidence::None };
+            return set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, evidence));
+        };
+        let can_be = |id: ScopeId| scope(id).accepted() <= limit as usize;
+        let tells = set.iter().any(can_be);
+        let candidates = || set.iter().filter(|id| !tells || can_be(*id));
+        // What was taken over, and is not full, cannot be what is exceeded.
+        let has = |id: ScopeId| {
+            let is_full = || scope(id).all.used() >= limit as usize;
+            adopted(id) == limit && (alone || scope(id).limit.is_configured() || is_full())
+        };
+        // Of several with one limit, the fullest it must have been.
+        if let Some(id) = candidates().filter(|id| has(*id)).max_by_key(|id| scope(*id).all.used()) {
+            return Some((id, Evidence::Certain));
         }
-        set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, None))
+        let changed = || candidates().filter(|id| adopted(*id) != limit);
+        let specific = |id: &ScopeId| (scope(*id).breadth, adopted(*id));
+        let id = changed().min_by_key(specific).or_else(|| candidates().min_by_key(specific))?;
+        let evidence = match changed().count() {
+            _ if alone => Evidence::Certain,
+            _ if !tells => Evidence::None,
+            1 => Evidence::Certain,
+            _ => Evidence::Some,
+        };
+        Some((id, evidence))
     }
+}
+
+/// How sure it is which scope the server speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evidence {
+    /// It cannot be another.
+    Certain,
+    /// Others it could be as well.
+    Some,
+    /// It is none that is known of.
+    None,
 }

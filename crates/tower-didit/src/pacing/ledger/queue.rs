@@ -68,6 +68,8 @@ pub(super) struct Class {
     pub(super) waiting: usize,
     first: u32,
     last: u32,
+    /// Who stood in its old place again last.
+    returned: u32,
 }
 
 /// Lower goes first.
@@ -103,7 +105,7 @@ impl Latest {
 impl Class {
     /// An empty queue, to ask what would become of whoever joined it.
     pub(super) fn newcomer(set: ScopeSet, priority: Priority) -> Self {
-        Self { set, priority, repeated: false, waiting: 0, first: NOBODY, last: NOBODY }
+        Self { set, priority, repeated: false, waiting: 0, first: NOBODY, last: NOBODY, returned: NOBODY }
     }
 
     pub(super) fn first(&self) -> u32 {
@@ -213,13 +215,18 @@ impl Queues {
         WaiterId { index, number }
     }
 
-    /// Gives a waiter its old place in its queue again: only others that came back stand before it.
+    /// Gives a waiter its old place in its queue again: only others that came back stand before it, nearly always those
+    /// that did so just now.
     pub(super) fn join_again(&mut self, id: WaiterId) {
         let Some(class) = self.get(id).map(|waiter| waiter.class) else { return };
-        let (mut before, mut after) = (NOBODY, self.class(class).first);
-        while let Some(next) = self.at(after).filter(|next| next.number < id.number) {
+        let Class { first, returned, .. } = *self.class(class);
+        let is_before = |other: &&Waiter| other.state == State::Queued && other.number < id.number;
+        let known = self.at(returned).filter(|other| other.class == class).filter(is_before);
+        let (mut before, mut after) = known.map_or((NOBODY, first), |known| (returned, known.after));
+        while let Some(next) = self.at(after).filter(is_before) {
             (before, after) = (after, next.after);
         }
+        self.classes[usize::from(class.0)].returned = id.index;
         self.chain(id.index, before, after);
         if let Some(waiter) = self.get_mut(id) {
             waiter.state = State::Queued;

@@ -5,13 +5,14 @@ use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 use didit_api::Scope as Documented;
 use tokio::time::Instant;
 
-use super::{Rules, learn::Limit};
+use super::{Rules, forecast::RoundTrips, learn::Limit};
 use crate::pacing::shape::Shape;
 
 /// Slots that are taken: by attempts in flight, and by those of the last window.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
-    pub(super) in_flight: usize,
+    /// When attempts in flight took their slots, in order.
+    pub(super) in_flight: VecDeque<Instant>,
     /// When slots of answered attempts become free, in order.
     pub(super) cooling: VecDeque<Instant>,
 }
@@ -21,9 +22,14 @@ pub(super) struct Scope {
     pub(super) limit: Limit,
     /// W + ε.
     pub(super) hold: Duration,
+    /// How many endpoints it counts; all of a method's are more than any number.
+    pub(super) breadth: usize,
+    pub(super) trips: RoundTrips,
     pub(super) all: Held,
     /// Those of `all` that calls of low priority hold.
     pub(super) low: Held,
+    /// When those slots of `all` become free whose requests the server refused, in order.
+    refused: VecDeque<Instant>,
     /// How many calls stand in queues for it.
     pub(super) waiting: usize,
     pub(super) paused_until: Option<Instant>,
@@ -32,11 +38,29 @@ pub(super) struct Scope {
     pub(super) spread: Option<(Shape, Instant)>,
 }
 
+/// When attempts in flight will free their slots, as far as can be told: each is answered when it has taken as long as
+/// others of late, or at once if it already has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Landing {
+    now: Instant,
+    trip: Duration,
+    hold: Duration,
+}
+
+// ===== impl Landing =====
+
+impl Landing {
+    /// When an attempt that began at `taken` frees its slots.
+    pub(super) fn of(self, taken: Instant) -> Instant {
+        (taken + self.trip).max(self.now) + self.hold
+    }
+}
+
 // ===== impl Held =====
 
 impl Held {
     pub(super) fn used(&self) -> usize {
-        self.in_flight + self.cooling.len()
+        self.in_flight.len() + self.cooling.len()
     }
 
     fn expire(&mut self, now: Instant) {
@@ -47,8 +71,10 @@ impl Held {
         }
     }
 
-    fn land(&mut self, free: Option<Instant>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    /// An attempt that took its slot at `taken`, or a little earlier, has ended.
+    fn land(&mut self, taken: Instant, free: Option<Instant>) {
+        let index = self.in_flight.partition_point(|other| *other <= taken).saturating_sub(1);
+        self.in_flight.remove(index);
         if let Some(free) = free {
             self.cool(free);
         }
@@ -71,17 +97,21 @@ impl Held {
         }
     }
 
-    /// When the slot that becomes free as the `n`-th does, if all attempts in flight free theirs at `landed`.
-    pub(super) fn release(&self, n: usize, landed: Instant) -> Option<Instant> {
-        if self.in_flight == 0 {
-            return self.cooling.get(n).copied();
+    /// When the slot that becomes free as the `n`-th does.
+    pub(super) fn release(&self, n: usize, landing: Landing) -> Option<Instant> {
+        let (cooling, in_flight) = (&self.cooling, &self.in_flight);
+        // How many of the `n` before it are in flight, found by bisection: both lists are in order.
+        let (mut least, mut most) = (n.saturating_sub(cooling.len()), n.min(in_flight.len()));
+        while least < most {
+            let middle = usize::midpoint(least, most);
+            if landing.of(in_flight[middle]) < cooling[n - 1 - middle] {
+                least = middle + 1;
+            } else {
+                most = middle;
+            }
         }
-        let before = self.cooling.partition_point(|free| *free <= landed);
-        match n.checked_sub(before) {
-            None => self.cooling.get(n).copied(),
-            Some(in_flight) if in_flight < self.in_flight => Some(landed),
-            Some(_) => self.cooling.get(n - self.in_flight).copied(),
-        }
+        let landed = in_flight.get(least).map(|taken| landing.of(*taken));
+        landed.into_iter().chain(cooling.get(n - least).copied()).min()
     }
 }
 
@@ -93,8 +123,11 @@ impl Scope {
         Self {
             limit: Limit::new(scope.limit()),
             hold,
+            breadth: Some(scope.endpoint_names().count()).filter(|count| *count > 0).unwrap_or(usize::MAX),
+            trips: RoundTrips::default(),
             all: Held::default(),
             low: Held::default(),
+            refused: VecDeque::new(),
             waiting: 0,
             paused_until: None,
             shape: rules.burst.map(|burst| Shape::new(scope.limit(), hold, burst, now)),
@@ -118,6 +151,7 @@ impl Scope {
     pub(super) fn expire(&mut self, now: Instant) {
         self.all.expire(now);
         self.low.expire(now);
+        while self.refused.pop_front_if(|free| *free <= now).is_some() {}
         self.paused_until.take_if(|until| *until <= now);
         self.spread.take_if(|(_, until)| *until <= now);
     }
@@ -140,20 +174,41 @@ impl Scope {
     }
 
     pub(super) fn take(&mut self, low: bool, now: Instant) {
-        self.all.in_flight += 1;
-        self.low.in_flight += usize::from(low);
+        self.all.in_flight.push_back(now);
+        if low {
+            self.low.in_flight.push_back(now);
+        }
         self.shapes().for_each(|shape| shape.pass(now));
     }
 
-    /// An attempt has ended; its slot is free from then on, or at once if it was not sent.
-    pub(super) fn land(&mut self, low: bool, free: Option<Instant>) {
-        self.all.land(free);
+    /// An attempt that took its slot at `taken` has ended; the slot is free from then on, or at once if it was not sent.
+    pub(super) fn land(&mut self, low: bool, taken: Instant, free: Option<Instant>) {
+        self.all.land(taken, free);
         if low {
-            self.low.land(free);
+            self.low.land(taken, free);
         }
         if free.is_none() {
             self.shapes().for_each(Shape::give_back);
         }
+    }
+
+    /// The server has refused a request, whose slot is held all the same.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        self.refused.push_back(now + self.hold);
+    }
+
+    /// How many requests of the last window the server has let in.
+    pub(super) fn accepted(&self) -> usize {
+        self.all.cooling.len().saturating_sub(self.refused.len())
+    }
+
+    /// From one start to when its slot is free again, as attempts have gone of late.
+    pub(super) fn round(&self) -> Duration {
+        self.hold + self.trips.typical()
+    }
+
+    pub(super) fn landing(&self, now: Instant) -> Landing {
+        Landing { now, trip: self.trips.typical(), hold: self.hold }
     }
 
     fn shapes(&mut self) -> impl Iterator<Item = &mut Shape> {
@@ -177,7 +232,7 @@ impl Scope {
     /// When nothing is left of what was sent: a ledger of such scopes is as good as a new one. `None` while anything is in
     /// flight or waits.
     pub(super) fn idle_at(&self, now: Instant) -> Option<Instant> {
-        if self.all.in_flight > 0 || self.waiting > 0 {
+        if !self.all.in_flight.is_empty() || self.waiting > 0 {
             return None;
         }
         let cooled = self.all.cooling.back().copied().unwrap_or(now);

@@ -40,7 +40,7 @@ impl Ledger {
             let lost = transit + scope.hold;
             let free_in = |held: &super::scope::Held| {
                 let cooling = held.cooling.iter().map(|free| free.saturating_duration_since(now));
-                let mut free_in: Vec<_> = cooling.chain(std::iter::repeat_n(lost, held.in_flight)).collect();
+                let mut free_in: Vec<_> = cooling.chain(std::iter::repeat_n(lost, held.in_flight.len())).collect();
                 free_in.sort_unstable();
                 free_in
             };

@@ -1,6 +1,11 @@
 //! What is foretold against what comes true.
 
-use super::*;
+use std::collections::{VecDeque, btree_map::OccupiedEntry};
+
+use super::{
+    super::{forecast::RoundTrips, scope::Scope},
+    *,
+};
 
 /// A ledger with slots taken at random and nothing in flight, and others waiting.
 struct Scene {
@@ -27,6 +32,7 @@ impl Scene {
                 Asked::Refused(_) => unreachable!("no deadline was given"),
             }
         }
+        take(&mut ledger, Duration::ZERO);
         if random.unit() < 0.2 {
             ledger.refused(sets.both, Some(30), SECOND.mul_f64(20.0 * random.unit()), now, now);
         }
@@ -122,12 +128,9 @@ fn a_call_never_starts_later_than_foretold_if_the_network_is_no_slower_than_it_w
         let wide = |sets: &Sets, _: &Randomness| asking(sets.wide);
         let mut scene = Scene::new(seed, None, seed as usize, wide);
         let latency = Duration::from_millis(1_500);
-        scene.ledger.round_trips = RoundTrips::default();
-        // The longest round trip of late.
-        scene.ledger.round_trips.saw(latency);
+        take(&mut scene.ledger, latency);
         let call = asking(scene.sets.wide);
         let Some((foretold, real, surely)) = scene.foretold_and_real(&call, latency) else { continue };
-        // The longest fades as shorter ones are seen, and what was foretold does not follow.
         assert!(real <= foretold, "seed {seed}: {foretold:?} was foretold, and it took {real:?}");
         assert!(foretold <= surely, "seed {seed}");
     }
@@ -218,7 +221,7 @@ fn real_start(ledger: &mut Ledger, waiter: WaiterId, mut now: Instant) -> Instan
     let mut wake = Wakers::default();
     loop {
         ledger.tick(now, &mut wake);
-        for (_, granted) in mem::take(&mut ledger.uncollected) {
+        for Uncollected { waiter: granted, .. } in mem::take(&mut ledger.uncollected) {
             let class = ledger.queues.get(granted).unwrap().class;
             let need = ledger.queues.class(class).need();
             assert_eq!(ledger.looked(granted, now), Turn::Granted);
@@ -234,7 +237,7 @@ fn real_start(ledger: &mut Ledger, waiter: WaiterId, mut now: Instant) -> Instan
 #[test]
 fn a_call_that_would_be_in_time_is_not_refused_behind_a_long_mixed_queue() {
     let (mut ledger, sets, now) = alone();
-    ledger.round_trips.saw(Duration::ZERO);
+    take(&mut ledger, Duration::ZERO);
     for _ in 0..1_500 {
         gather(&mut ledger, &asking(sets.wide), 1, now);
         gather(&mut ledger, &asking(sets.both), 1, now);
@@ -250,7 +253,7 @@ fn a_call_that_would_be_in_time_is_not_refused_behind_a_long_mixed_queue() {
 #[test]
 fn a_call_that_is_let_in_behind_a_long_mixed_queue_is_told_when_it_would_be_late_after_all() {
     let (mut ledger, sets, now) = alone();
-    ledger.round_trips.saw(Duration::ZERO);
+    take(&mut ledger, Duration::ZERO);
     for _ in 0..1_500 {
         gather(&mut ledger, &asking(sets.wide), 1, now);
         gather(&mut ledger, &asking(sets.both), 1, now);
@@ -268,7 +271,7 @@ fn a_call_that_is_let_in_behind_a_long_mixed_queue_is_told_when_it_would_be_late
 fn calls_of_low_priority_that_go_by_their_age_are_counted_as_ahead() {
     let (sets, now) = (Sets::new(), Instant::now());
     let mut ledger = Ledger::new(&sets.limits, Rules { reserved_share: 0.0, ..rules(Duration::ZERO) }, now);
-    ledger.round_trips.saw(Duration::ZERO);
+    take(&mut ledger, Duration::ZERO);
     gather(&mut ledger, &Asking { priority: Priority::Low, ..asking(sets.wide) }, 4_000, now);
     // All of them have waited for long when the next slots become free.
     let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
@@ -278,4 +281,110 @@ fn calls_of_low_priority_that_go_by_their_age_are_counted_as_ahead() {
     let waiter = ledger.queued(&asking(sets.wide), now);
     let real = real_start(&mut ledger, waiter, now);
     assert!(foretold <= real && real <= foretold + WINDOW, "{:?}, {:?}", foretold - now, real - now);
+}
+
+/// Attempts have taken so long, and nothing else, for a while.
+fn take(ledger: &mut Ledger, trip: Duration) {
+    for scope in &mut ledger.scopes {
+        scope.trips = RoundTrips::default();
+        (0..RoundTrips::BLOCK).for_each(|_| _ = scope.trips.saw(trip));
+    }
+}
+
+#[test]
+fn one_answer_that_hangs_says_nothing_about_others() {
+    let mut trips = RoundTrips::default();
+    assert!(trips.saw(70 * SECOND));
+    assert_eq!(trips.typical(), SECOND, "nothing is known of one");
+    (0..100).for_each(|_| _ = trips.saw(SECOND / 10));
+    trips.saw(70 * SECOND);
+    assert_eq!(trips.typical(), SECOND / 10);
+    (0..4).for_each(|_| _ = trips.saw(3 * SECOND));
+    assert_eq!(trips.typical(), 3 * SECOND, "where several are slow, the next will be");
+    (0..2 * RoundTrips::BLOCK).for_each(|_| _ = trips.saw(SECOND / 10));
+    assert_eq!(trips.typical(), SECOND / 10);
+}
+
+#[test]
+fn the_nth_slot_to_become_free_is_found_among_those_in_flight_and_those_that_cool_down() {
+    let random = Randomness::seeded(3);
+    let start = Instant::now();
+    for _ in 0..200 {
+        let mut scope =
+            Sets::new().limits.scopes().first().map(|scope| Scope::new(scope, &rules(SECOND), start)).unwrap();
+        let now = start + 2 * WINDOW;
+        let mut taken: Vec<_> = (0..random.bits() % 8).map(|_| start + (2 * WINDOW).mul_f64(random.unit())).collect();
+        taken.sort_unstable();
+        taken.iter().for_each(|at| scope.take(false, *at));
+        (0..random.bits() % 8).for_each(|_| scope.all.cool(now + (2 * WINDOW).mul_f64(random.unit())));
+        let landing = scope.landing(now);
+        let mut free: Vec<_> =
+            scope.all.cooling.iter().copied().chain(taken.into_iter().map(|at| landing.of(at))).collect();
+        free.sort_unstable();
+        let found: Vec<_> = (0..free.len()).map(|n| scope.all.release(n, landing).unwrap()).collect();
+        assert_eq!(found, free);
+        assert_eq!(scope.all.release(free.len(), landing), None);
+    }
+}
+
+/// Calls with deadlines come at random; each attempt takes the same time, and nothing unforeseen happens.
+#[test]
+fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
+    for trip in [SECOND / 10, 3 * SECOND, 20 * SECOND] {
+        let mut told = (0, 0, 0);
+        for seed in 0..30 {
+            let (sets, random, start) = (Sets::new(), Randomness::seeded(seed), Instant::now());
+            let mut ledger = Ledger::new(&sets.limits, rules(SECOND), start);
+            take(&mut ledger, trip);
+            let mut calls = BTreeMap::new();
+            let mut at = start;
+            for number in 0..400 {
+                at += (3 * SECOND).mul_f64(random.unit());
+                let set = [sets.wide, sets.both, sets.other][random.bits() as usize % 3];
+                let deadline = Some(at + (200 * SECOND).mul_f64(random.unit()));
+                calls.insert((at, number), Asking { deadline, ..asking(set) });
+            }
+            let (mut waiting, mut answers) = (BTreeMap::new(), VecDeque::new());
+            let mut now = start;
+            loop {
+                let next = if ledger.is_waited_for() { ledger.next_event(now) } else { None };
+                let call = calls.first_key_value().map(|((at, _), _)| *at);
+                let answer = answers.front().map(|(at, _): &(Instant, Asking)| *at);
+                let Some(event) = [next, call, answer].into_iter().flatten().min() else { break };
+                now = event.max(now);
+                let mut wake = Wakers::default();
+                while let Some((_, call)) = answers.pop_front_if(|(at, _)| *at <= now) {
+                    ledger.answered(call.set, now, &mut wake);
+                    ledger.release(call.need(), Release::Answered, Some(now - trip), now, &mut wake);
+                }
+                ledger.tick(now, &mut wake);
+                while let Some(call) =
+                    calls.first_entry().filter(|entry| entry.key().0 <= now).map(OccupiedEntry::remove)
+                {
+                    match ledger.ask(&call, now, &mut wake) {
+                        Asked::Granted => answers.push_back((now + trip, call)),
+                        Asked::Queued(id) => _ = waiting.insert(id.number, (id, call)),
+                        Asked::Refused(_) => told.0 += 1,
+                    }
+                }
+                waiting.retain(|_, (id, call): &mut (WaiterId, Asking)| match ledger.looked(*id, now) {
+                    Turn::Waiting => true,
+                    Turn::Granted => {
+                        assert!(call.deadline.unwrap() >= now, "sent after its deadline");
+                        told.1 += 1;
+                        answers.push_back((now + trip, *call));
+                        false
+                    }
+                    Turn::Refused(_) => {
+                        told.2 += 1;
+                        false
+                    }
+                });
+            }
+            assert!(waiting.is_empty());
+        }
+        let (refused, served, refused_later) = told;
+        assert!(refused > 100 && served > 1_000, "{told:?}");
+        assert_eq!(refused_later, 0, "of {served}, with {trip:?} each");
+    }
 }

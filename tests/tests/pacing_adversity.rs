@@ -1,0 +1,201 @@
+//! Pacing where something goes wrong around it: callers that do not come, answers that hang, limits that change, a runtime
+//! without a timer.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use didit_api::{Limits, Scope};
+use http::{Method, Request, Response, StatusCode};
+use tests::{Answer, Body, ReadinessProbe, create_session, limits, to};
+use tokio::{
+    runtime::Builder,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_didit::{
+    deadline::DeadlineLayer,
+    pacing::{PacingBuilder, PacingLayer, Why},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn pacing(writes: u32) -> PacingBuilder {
+    PacingLayer::builder().limits(limits(writes, MINUTE).unwrap())
+}
+
+/// Answers the first calls in these times, and all others in a tenth of a second.
+fn answering_in(
+    times: impl IntoIterator<Item = Duration>,
+) -> impl Service<Request<Body>, Response = Response<()>, Error = Infallible, Future: Send> + Clone + Send {
+    let times: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(times.into_iter().collect()));
+    service_fn(move |_: Request<Body>| {
+        let takes = times.lock().unwrap().pop_front().unwrap_or(SECOND / 10);
+        async move {
+            sleep(takes).await;
+            Ok(Response::new(()))
+        }
+    })
+}
+
+/// How many of so many calls at once are served.
+async fn served<S>(service: &S, calls: usize) -> usize
+where
+    S: Service<Request<Body>, Future: Send> + Clone + Send + 'static,
+{
+    let calls = (0..calls).map(|_| {
+        let call = service.clone().oneshot(create_session(None, "call"));
+        async move { call.await.is_ok() }
+    });
+    let calls: JoinSet<_> = calls.collect();
+    calls.join_all().await.into_iter().filter(|served| *served).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_made_and_never_polled_shuts_nobody_out() {
+    let layer = pacing(1).build().unwrap();
+    let mut service = layer.layer(ReadinessProbe::new([]));
+    service.clone().oneshot(create_session(None, "first")).await.unwrap();
+    poll_fn(|cx| Service::<Request<Body>>::poll_ready(&mut service, cx)).await.unwrap();
+    let unpolled = service.call(create_session(None, "unpolled"));
+    sleep(61 * SECOND).await;
+    let door = ServiceBuilder::new().layer(DeadlineLayer::new(30 * SECOND)).layer(layer);
+    let door = door.service(ReadinessProbe::new([]));
+    let mut refused = 0;
+    while door.clone().oneshot(create_session(None, "call")).await.is_err() {
+        refused += 1;
+        sleep(10 * SECOND).await;
+    }
+    assert!(refused <= 2, "{refused}");
+    drop(unpolled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_kept_while_slots_hang() {
+    let layer = pacing(1).max_wait(90 * SECOND).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([Answer::After(30 * MINUTE)]));
+    let hangs = tokio::spawn(service.clone().oneshot(create_session(None, "hangs")));
+    sleep(SECOND).await;
+    let start = Instant::now();
+    let error = service.oneshot(create_session(None, "waits")).await.unwrap_err();
+    assert_eq!((error.as_layer().unwrap().why(), start.elapsed()), (Why::MaxWait, 90 * SECOND));
+    hangs.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_kept_by_a_call_that_others_overtake_for_ever() {
+    let update = "/v3/session/11111111-2222-4333-8444-555555555555/update-data/";
+    let overlapping = Limits::none()
+        .with(Scope::endpoints("one", 2, ["session-create", "aml"]).unwrap())
+        .and_then(|limits| limits.with(Scope::endpoints("other", 2, ["session-create", "session-update-data"])?))
+        .unwrap();
+    let layer = PacingLayer::builder().limits(overlapping).max_wait(200 * SECOND).build().unwrap();
+    let service = layer.layer(ReadinessProbe::new([]));
+    let mut busy = JoinSet::new();
+    for (method, path, offset) in [(Method::POST, "/v3/aml/", 0), (Method::PATCH, update, 31)] {
+        for _ in 0..3 {
+            let (service, method) = (service.clone(), method.clone());
+            busy.spawn(async move {
+                sleep(SECOND * offset).await;
+                loop {
+                    _ = service.clone().oneshot(to(method.clone(), path)).await;
+                }
+            });
+        }
+    }
+    sleep(100 * SECOND).await;
+    let start = Instant::now();
+    let error = service.oneshot(create_session(None, "both")).await.unwrap_err();
+    assert_eq!((error.as_layer().unwrap().why(), start.elapsed()), (Why::MaxWait, 200 * SECOND));
+}
+
+#[test]
+fn without_a_timer_every_call_that_has_to_wait_says_so() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let service = pacing(1).build().unwrap().layer(ReadinessProbe::new([]));
+    runtime.block_on(async {
+        service.clone().oneshot(create_session(None, "first")).await.unwrap();
+        for _ in 0..2 {
+            let waits = tokio::spawn(service.clone().oneshot(create_session(None, "waits")));
+            assert!(waits.await.unwrap_err().is_panic(), "and does not hang");
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_answer_that_hangs_refuses_nobody_who_would_be_in_time() {
+    let hangs = [SECOND / 10; 5].into_iter().chain([40 * SECOND]);
+    let layers = ServiceBuilder::new().layer(DeadlineLayer::new(300 * SECOND)).layer(pacing(30).build().unwrap());
+    assert_eq!(served(&layers.service(answering_in(hangs)), 150).await, 150);
+    // The same at the door: a long upload, and then more than there are slots.
+    let layers = ServiceBuilder::new().layer(DeadlineLayer::new(120 * SECOND)).layer(pacing(30).build().unwrap());
+    let service = layers.service(answering_in([70 * SECOND]));
+    assert_eq!(served(&service, 1).await, 1);
+    sleep(70 * SECOND).await;
+    assert_eq!(served(&service, 40).await, 40);
+}
+
+/// A server that lets 300 writes a minute in and so many session creations, and names the limit that was exceeded.
+fn server(
+    creations: usize,
+) -> impl Service<Request<Body>, Response = Response<()>, Error = Infallible, Future: Future + Send> + Clone + Send {
+    let logs: Arc<Mutex<[VecDeque<Instant>; 2]>> = Arc::default();
+    service_fn(move |request: Request<Body>| {
+        let logs = Arc::clone(&logs);
+        async move {
+            sleep(SECOND / 20).await;
+            let (creates, now) = (request.uri().path() == "/v3/session/", Instant::now());
+            let exceeded = {
+                let mut logs = logs.lock().unwrap();
+                for log in logs.iter_mut() {
+                    while log.pop_front_if(|at| now - *at >= MINUTE).is_some() {}
+                }
+                let full = [(0, 300, true), (1, creations, creates)];
+                let full = full.into_iter().find(|(log, limit, counts)| *counts && logs[*log].len() >= *limit);
+                if full.is_none() {
+                    logs[0].push_back(now);
+                    logs[1].extend(creates.then_some(now));
+                }
+                full.map(|(log, limit, _)| (limit, (MINUTE - (now - logs[log][0])).as_secs() + 1))
+            };
+            sleep(SECOND / 20).await;
+            let Some((limit, wait)) = exceeded else { return Ok(Response::new(())) };
+            let response = Response::builder().status(StatusCode::TOO_MANY_REQUESTS).header("x-ratelimit-limit", limit);
+            Ok(response.header("x-ratelimit-remaining", 0).header("retry-after", wait).body(()).unwrap())
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_the_server_lowered_costs_its_own_scope_alone() {
+    let service = PacingLayer::didit().layer(server(20));
+    // Of creations and other writes: served and refused.
+    let counts = Arc::new(Mutex::new([[0_u32; 2]; 2]));
+    let mut workers = JoinSet::new();
+    for number in 0..40 {
+        let (service, counts, creates) = (service.clone(), Arc::clone(&counts), number < 30);
+        workers.spawn(async move {
+            loop {
+                let other = || to(Method::POST, "/v3/whatever-else/");
+                let request = if creates { create_session(None, "call") } else { other() };
+                let Ok(response) = service.clone().oneshot(request).await else { continue };
+                counts.lock().unwrap()[usize::from(!creates)][usize::from(!response.status().is_success())] += 1;
+            }
+        });
+    }
+    sleep(10 * MINUTE).await;
+    *counts.lock().unwrap() = [[0; 2]; 2];
+    sleep(30 * MINUTE).await;
+    let [[created, refused], [others, refused_others]] = *counts.lock().unwrap();
+    println!("in 30 min: {created} created, {refused} refused; {others} others, {refused_others} refused");
+    assert!(created >= 30 * 18 && others >= 30 * 275, "{created}, {others}");
+    assert!(refused + refused_others <= 10, "{refused}, {refused_others}");
+}
