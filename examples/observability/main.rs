@@ -18,7 +18,14 @@ mod promtool;
 mod recording;
 mod traffic;
 
-use std::{fs, net::Ipv4Addr, path::absolute, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::{self, Write},
+    net::Ipv4Addr,
+    path::absolute,
+    process::ExitCode,
+    time::Duration,
+};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -59,11 +66,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), BoxError> {
     match command {
-        Command::Help => print!("{}", arguments::HELP),
+        Command::Help => say(arguments::HELP)?,
         Command::List => {
-            for outage in outages::all() {
-                println!("{}", json!({ "story": outage.name, "fires": outage.fires }));
-            }
+            let stories = outages::all().into_iter();
+            let lines = stories.map(|outage| format!("{}\n", json!({ "story": outage.name, "fires": outage.fires })));
+            say(&lines.collect::<String>())?;
         }
         Command::Live(how) => runtime::Runtime::new()?.block_on(live(how))?,
         Command::Simulate(what) => {
@@ -72,6 +79,15 @@ fn run(command: Command) -> Result<(), BoxError> {
         }
     }
     Ok(())
+}
+
+/// Writes to the standard output. Whoever reads it may have seen enough before its end, as `head` has.
+fn say(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
 }
 
 /// Before the first call, so that nothing goes uncounted.

@@ -322,6 +322,15 @@ async fn a_live_scrape_is_clean() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let said = example("observability").arg("--list").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let said = said.wait_with_output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
 fn what_the_command_line_gets_wrong_is_named() {
     for (arguments, named) in [
         (&["--sede", "1"][..], "--sede"),

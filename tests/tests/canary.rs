@@ -16,16 +16,20 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use tests::{Answer, Body, JsonLog, ReadinessProbe, Upstream, sandbox};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer,
+    body::ReplayBody,
     call::{CallOptions, CallReport},
+    circuit_breaker::CircuitBreakerLayer,
     correlation::InboundCorrelationLayer,
     idempotency::{
         HashSecret,
         store::{Begun, Claim, Epoch, Key, MemoryStore, RedbStore, Settlement, Store, StoreFuture, Timestamp},
     },
+    retry::RetryLayer,
     telemetry::SessionIdLayer,
+    webhook::{Failure, inbox::MemoryInbox, sweep::Sweep},
 };
 use tracing_subscriber::{Registry, layer::SubscriberExt};
 
@@ -192,6 +196,7 @@ fn nothing_that_is_told_has_a_secret() {
     tracing::subscriber::with_default(subscriber, || {
         metrics::with_local_recorder(&recorder, || {
             over_sockets(&mut told);
+            over_reqwest(&mut told);
             in_virtual_time(&mut told);
             with_a_file(&mut told, &file);
         });
@@ -208,7 +213,9 @@ fn nothing_that_is_told_has_a_secret() {
         assert!(spans.contains(heard), "{heard} was not heard");
     }
     let errors = told.0.iter().filter(|(place, _)| *place == "errors").count();
-    assert!(errors >= 4, "{errors} errors");
+    assert!(errors >= 12, "{errors} errors");
+    let lines = log.text();
+    assert!(lines.contains("a sweep for missed webhooks"), "the sweep was not heard");
 }
 
 /// Through hyper's client and over a socket, so that what they tell is heard as well.
@@ -234,6 +241,58 @@ fn over_sockets(told: &mut Told) {
         let didit = builder.retry(|retry| retry.max_attempts(1)).build().unwrap().layer(client);
         calls(told, didit, &PATHS).await;
     });
+}
+
+/// Through reqwest, whose errors have the URL, to where nobody listens.
+fn over_reqwest(told: &mut Told) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let ask = service_fn(move |request: Request<ReplayBody<Body>>| {
+            let request = reqwest::Request::try_from(request.map(|_| reqwest::Body::from("")));
+            let client = client.clone();
+            async move { client.execute(request?).await.map(Response::<reqwest::Body>::from) }
+        });
+        let stack = || {
+            let stack = DiditLayer::builder().api_key(API_KEY).base_url("http://127.0.0.1:9");
+            stack.retry(|retry| retry.max_attempts(1)).build().unwrap()
+        };
+        // As the documentation of `stack::Error` has it: nothing is left anywhere, all sources included.
+        calls(told, stack().layer(ask.clone().map_err(reqwest::Error::without_url)), &PATHS).await;
+        // Left as they are, the sources have it, and nothing else.
+        let mut server = stack().layer(ask.clone());
+        for path in PATHS {
+            let call = server.ready().await.unwrap().call(request(path, "operation-as-it-is"));
+            let error = call.await.unwrap_err();
+            assert!(error.source().unwrap().to_string().contains(path), "reqwest's errors name the URL");
+            told.add("errors", format!("{error} {error:?} {error:#?} {:?}", error.kind()));
+        }
+        let alone = RetryLayer::didit().layer(CircuitBreakerLayer::didit().layer(ask.clone()));
+        let error =
+            alone.oneshot(request("http://127.0.0.1:9/v3/sessions/?q=canary-query", "alone")).await.unwrap_err();
+        told.add("errors", format!("{error} {error:?}"));
+
+        of_webhooks(told, ask).await;
+    });
+}
+
+/// A sweep whose client fails with errors that have the URL, and a handler that fails so.
+async fn of_webhooks<S>(told: &mut Told, ask: S)
+where
+    S: Service<Request<ReplayBody<Body>>, Response = Response<reqwest::Body>, Error = reqwest::Error> + Clone,
+{
+    let secretive = |mut request: Request<Body>| {
+        *request.uri_mut() = "http://127.0.0.1:9/?q=canary-query".parse().unwrap();
+        request.map(ReplayBody::new)
+    };
+    let sweep = || Sweep::builder(MemoryInbox::new()).build(ask.clone().map_request(secretive)).unwrap();
+    let error = sweep().pass().await.unwrap_err();
+    told.add("errors", format!("{error} {error:?}"));
+    // Its first pass is over as soon as the system refuses the connection.
+    assert!(tokio::time::timeout(Duration::from_secs(1), sweep().run()).await.is_err());
+
+    let failure = Failure::from(ask.map_request(secretive).oneshot(Request::default()).await.unwrap_err());
+    told.add("errors", format!("{failure} {failure:?}"));
 }
 
 /// With every kind of failure, and a store that remembers the calls.

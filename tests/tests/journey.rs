@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use didit_sandbox::{
@@ -12,14 +16,17 @@ use didit_sandbox::{
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tests::{Body, JsonLog, create_session, get, sandbox};
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tests::{Answer, Body, JsonLog, ReadinessProbe, create_session, get, sandbox};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer, Randomness,
     body::ReplayBody,
-    correlation::{self, InboundCorrelationLayer},
+    correlation::{self, InCorrelation, InboundCorrelationLayer},
+    stack::ErrorKind,
+    telemetry::TelemetryLayer,
 };
-use tracing::{Level, instrument::WithSubscriber};
+use tracing::{Instrument, Level, field::Empty, instrument::WithSubscriber};
+use tracing_subscriber::{Layer as _, Registry, filter::Targets, fmt, layer::SubscriberExt};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -179,6 +186,95 @@ async fn a_cancelled_call_ends_under_its_own_id_and_leaves_nothing_behind() {
     assert_eq!(correlation::current(), None);
 }
 
+/// Logs when it is dropped, as a guard of a handler's does.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        tracing::info!(current = correlation::current().map(|id| id.to_string()), "guard dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_cancelled_handler_says_as_it_is_dropped_has_its_id() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let guarded = service_fn(|_: Request<ReplayBody<Body>>| async {
+        let _guard = Guard;
+        tokio::time::sleep(10 * SECOND).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(guarded);
+    let server = InboundCorrelationLayer::new().layer(service_fn(move |_: Request<Body>| {
+        let didit = didit.clone();
+        async move {
+            let _guard = Guard;
+            Ok::<_, Infallible>(didit.oneshot(get("/v3/sessions/")).await.unwrap())
+        }
+    }));
+    assert!(tokio::time::timeout(SECOND, server.oneshot(asking("/x", "journey-gone"))).await.is_err());
+    let dropped = log.grep("guard dropped").unwrap();
+    assert_eq!(dropped.len(), 2, "the client's and the handler's");
+    for line in &dropped {
+        assert_eq!(
+            (&line["current"], field(line, "request", "correlation_id")),
+            (&"journey-gone".into(), &"journey-gone".into())
+        );
+    }
+    assert_eq!(field(&dropped[0], "call", "correlation_id"), "journey-gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_another_journey_drops_ends_under_its_own_id() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let sandbox = sandbox(6).latency(5 * SECOND..=5 * SECOND).build().unwrap();
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(sandbox);
+    // A call that one request leaves behind, and another takes away.
+    let left = Arc::new(Mutex::new(None));
+    let server = InboundCorrelationLayer::new().layer(service_fn(|request: Request<Body>| {
+        let (didit, left) = (didit.clone(), Arc::clone(&left));
+        async move {
+            if request.uri().path() == "/begin" {
+                let mut call = Box::pin(didit.oneshot(create_session(Some("user"), "user")).in_correlation());
+                assert!(tokio::time::timeout(SECOND, &mut call).await.is_err());
+                *left.lock().unwrap() = Some(call);
+            } else {
+                drop(left.lock().unwrap().take());
+            }
+            Ok::<_, Infallible>(Response::new(()))
+        }
+    }));
+    server.clone().oneshot(asking("/begin", "journey-one")).await.unwrap();
+    server.oneshot(asking("/end", "journey-other")).await.unwrap();
+    let ended = log.grep(" ended").unwrap();
+    assert_eq!(ended.iter().map(message).collect::<Vec<_>>(), ["attempt ended", "call ended"]);
+    for line in ended.iter().map(Value::to_string) {
+        assert!(line.contains("journey-one") && !line.contains("journey-other"), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_in_a_scope_logs_under_its_id_within_a_request_and_without_one() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    let scoped = |_: Request<Body>| {
+        correlation::scope("journey-own".parse().unwrap(), async {
+            tracing::info!("said in the scope");
+            Ok::<_, Infallible>(Response::new(()))
+        })
+    };
+    scoped(get("/x")).await.unwrap();
+    let server = InboundCorrelationLayer::new().layer(service_fn(scoped));
+    server.oneshot(asking("/x", "journey-around")).await.unwrap();
+    let lines = log.grep("said in the scope").unwrap();
+    let ids = |span| lines.iter().map(|line| field(line, span, "correlation_id").as_str()).collect::<Vec<_>>();
+    assert_eq!(ids("scope"), [Some("journey-own"); 2]);
+    assert_eq!(ids("request"), [None, Some("journey-around")]);
+    let traces = ["scope", "request"].map(|span| field(&lines[1], span, "trace_id"));
+    assert!(traces[0].is_string() && traces[0] == traces[1], "{}", lines[1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
     let long = "x".repeat(10_240);
@@ -192,7 +288,9 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
         let id = response.headers()[correlation::HEADER].to_str().unwrap().to_owned();
         let lines = log.grep(&id).unwrap();
         assert_eq!(lines.len(), log.text().lines().count(), "{}", log.text());
-        assert_eq!(lines.iter().filter(|line| message(line).ends_with("was replaced")).count(), 1, "{}", log.text());
+        let replaced: Vec<_> = lines.iter().filter(|line| message(line).ends_with("was replaced")).collect();
+        assert_eq!(replaced.len(), 1, "{}", log.text());
+        assert!(field(replaced[0], "request", "trace_id").is_string(), "{}", replaced[0]);
         let escaped = serde_json::to_string(hostile).unwrap();
         assert!(!log.text().contains(hostile) && !log.text().contains(escaped.trim_matches('"')));
         assert_eq!(sandbox.journal()[0].correlation_id.as_deref(), Some(id.as_str()), "and the new one went out");
@@ -200,15 +298,76 @@ async fn a_hostile_id_is_replaced_and_the_log_says_so_without_repeating_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_method_that_nobody_knows_is_not_repeated_in_the_log() {
+    let log = JsonLog::default();
+    let didit = DiditLayer::builder().api_key("key").build().unwrap().layer(ReadinessProbe::new([]));
+    let server = InboundCorrelationLayer::new().layer(didit);
+    let mut request = asking("/x", "journey-7");
+    *request.method_mut() = http::Method::from_bytes(&b"STEAL".repeat(1_000)).unwrap();
+    server.oneshot(request).with_subscriber(log.subscriber(Level::TRACE)).await.unwrap();
+    let line = &log.grep("attempt ended").unwrap()[0];
+    for span in ["request", "call", "attempt"] {
+        assert_eq!(field(line, span, "http.request.method"), "_OTHER", "{line}");
+    }
+    assert_eq!(field(line, "attempt", "otel.name"), "HTTP");
+    assert!(!log.text().contains("STEAL"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_last_real_attempt_timed_out_says_so_whatever_came_after_it() {
+    let refused = [Answer::ConnectionRefused; 4];
+    for answers in [vec![Answer::After(500 * SECOND); 5], [&[Answer::After(500 * SECOND)], &refused[..]].concat()] {
+        let log = JsonLog::default();
+        let layer = DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).deadline(1000 * SECOND);
+        let didit = layer.build().unwrap().layer(ReadinessProbe::new(answers));
+        let call = didit.oneshot(get("/v3/sessions/")).with_subscriber(log.subscriber(Level::INFO));
+        let error = call.await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::AttemptTimeout(_)), "{error:?}");
+        let line = &log.grep("call ended").unwrap()[0];
+        assert_eq!((&line["attempts"], &line["error.type"]), (&5.into(), &"timeout".into()), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_into_a_span_of_the_applications() {
+    let log = JsonLog::default();
+    // Once without the layer that opens the call's span, once with that span filtered out.
+    let telemetry = TelemetryLayer::didit();
+    let bare = telemetry.layer(telemetry.attempts().layer(ReadinessProbe::new([Answer::Status(500, None)])));
+    let stack = DiditLayer::builder().api_key("key").retry(|retry| retry.max_attempts(1)).build().unwrap();
+    let stack = stack.layer(ReadinessProbe::new([Answer::Status(500, None)]));
+    let unheard = Targets::new().with_default(Level::INFO).with_target("tower_didit::correlation", Level::WARN);
+    let lines = fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(log.clone());
+    let _subscribed = tracing::subscriber::set_default(Registry::default().with(lines.with_filter(unheard)));
+    for with_stack in [false, true] {
+        let own = tracing::info_span!("call", session_id = "mine", http.response.status_code = 200, error.type = Empty);
+        let path = "/v3/session/11111111-2222-4333-8444-555555555555/decision/";
+        let called = match with_stack {
+            false => bare.clone().oneshot(get(path)).instrument(own.clone()).await.unwrap(),
+            true => stack.clone().oneshot(get(path)).instrument(own.clone()).await.unwrap(),
+        };
+        assert_eq!(called.status(), 500);
+        own.in_scope(|| tracing::info!("mine is over"));
+    }
+    let lines = log.grep("mine is over").unwrap();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let fields = ["session_id", "http.response.status_code", "error.type"].map(|name| field(&line, "call", name));
+        assert_eq!(fields, [&"mine".into(), &200.into(), &Value::Null], "{line}");
+    }
+    assert_eq!(log.grep("call ended").unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_inner_call_leaves_the_outer_calls_times_alone() {
     let log = JsonLog::default();
     let stack = || DiditLayer::builder().api_key("key").randomness(Randomness::seeded(5)).build().unwrap();
-    let hanging = stack().layer(tower::service_fn(|_: Request<ReplayBody<Body>>| async {
+    let hanging = stack().layer(service_fn(|_: Request<ReplayBody<Body>>| async {
         tokio::time::sleep(1000 * SECOND).await;
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     }));
     // Asks another stack on its way, no longer than a second, and goes on without an answer.
-    let outer = stack().layer(tower::service_fn(move |_: Request<ReplayBody<Body>>| {
+    let outer = stack().layer(service_fn(move |_: Request<ReplayBody<Body>>| {
         let hanging = hanging.clone();
         async move {
             let asked = tokio::time::timeout(SECOND, hanging.oneshot(get("/v3/sessions/"))).await;

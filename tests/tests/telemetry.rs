@@ -4,6 +4,8 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,18 +13,22 @@ use std::{
 use didit_api::{Routes, ServiceGroup};
 use didit_sandbox::faults::{Fault, Faults, Rule, When};
 use http::{Request, Response, StatusCode};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use tests::{Answer, Body, ReadinessProbe, create_session, get, limits, sandbox, to};
+use tests::{Answer, Body, ReadinessProbe, approve_all, create_session, creation, get, limits, of, sandbox, to};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 use tower_didit::{
     DiditLayer, Randomness,
     body::ReplayBody,
+    call::{CallOptions, RetryOverride},
+    correlation::InboundCorrelationLayer,
+    idempotency::store::MemoryStore,
     retry::Budget,
     stack::DiditBuilder,
     telemetry::{
-        self,
-        names::{self, Kind},
+        self, TelemetryLayer,
+        names::{self, Kind, Metric},
     },
 };
 
@@ -62,6 +68,12 @@ fn counter(values: &BTreeMap<String, DebugValue>, series: &str) -> u64 {
         Some(DebugValue::Counter(count)) => *count,
         other => panic!("{series} is {other:?} in {:#?}", values.keys()),
     }
+}
+
+/// All series of a counter together.
+fn total(values: &BTreeMap<String, DebugValue>, name: &str) -> u64 {
+    let of_it = values.keys().filter(|series| series.split('{').next() == Some(name));
+    of_it.map(|series| counter(values, series)).sum()
 }
 
 fn gauge(values: &BTreeMap<String, DebugValue>, series: &str) -> f64 {
@@ -145,7 +157,36 @@ async fn every_call_and_attempt_is_counted_by_what_came_of_it() {
         let series = format!("didit_calls_total{{{LIST},outcome=answered,status_class={class}}}");
         assert_eq!(counter(&values, &series), 1, "{series}");
     }
-    assert!(!values.keys().any(|series| series.starts_with("didit_calls_total") && series.contains("5xx")));
+    assert_eq!(total(&values, "didit_calls_total"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_call_may_come_to_is_at_0_while_the_first_of_its_route_is_under_way() {
+    let recorded = Recorded::install();
+    let didit = stack().build().unwrap().layer(ReadinessProbe::new([Answer::After(5 * SECOND)]));
+    let call = tokio::spawn(didit.oneshot(get("/v3/sessions/")));
+    tokio::time::sleep(SECOND).await;
+    let values = recorded.take();
+    for (outcome, class) in [
+        ("answered", "2xx"),
+        ("answered", "4xx"),
+        ("throttled", "4xx"),
+        ("unavailable", "5xx"),
+        ("ambiguous", "5xx"),
+        ("ambiguous", "none"),
+        ("not_sent", "none"),
+        ("cancelled", "none"),
+    ] {
+        for metric in [names::CALLS, names::ATTEMPTS] {
+            let series = format!("{}{{{LIST},outcome={outcome},status_class={class}}}", metric.name);
+            assert_eq!(counter(&values, &series), 0, "{series}");
+        }
+    }
+    assert_eq!(counter(&values, &format!("didit_calls_total{{{LIST},outcome=held_back,status_class=none}}")), 0);
+    assert_eq!(counter(&values, &format!("didit_retries_total{{{LIST}}}")), 0);
+    assert_eq!(counter(&values, "didit_correlation_ids_replaced_total{}"), 0);
+    assert!(!values.keys().any(|series| series.contains(CREATE)), "nothing of a route that is not called");
+    call.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,12 +210,11 @@ async fn what_is_held_back_in_this_process_is_no_attempt() {
     layer.circuit_breaker().handle().force_open(ServiceGroup::Core);
     let probe = ReadinessProbe::new([]);
     let mut request = get("/v3/sessions/");
-    let once = tower_didit::call::CallOptions::new().retry(tower_didit::call::RetryOverride::Never);
-    request.extensions_mut().insert(once);
+    request.extensions_mut().insert(CallOptions::new().retry(RetryOverride::Never));
     assert!(layer.layer(probe.clone()).oneshot(request).await.is_err());
     let values = recorded.take();
     assert_eq!(counter(&values, &format!("didit_calls_total{{{LIST},outcome=held_back,status_class=none}}")), 1);
-    assert!(!values.keys().any(|series| series.starts_with("didit_attempts_total")));
+    assert_eq!(total(&values, "didit_attempts_total"), 0);
     assert_eq!(probe.calls(), 0);
 }
 
@@ -212,6 +252,68 @@ async fn the_state_of_a_circuit_is_one_hot_in_every_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_share_of_failures_is_that_of_the_circuits_window() {
+    let recorded = Recorded::install();
+    let layer = stack().retry(|retry| retry.max_attempts(1)).build().unwrap();
+    let didit = layer.layer(ReadinessProbe::new([Answer::Status(200, None), Answer::Status(500, None)]));
+    for share in [0.0, 0.5, 1.0 / 3.0, 0.25] {
+        let _either = didit.clone().oneshot(get("/v3/sessions/")).await;
+        layer.gauges().record();
+        let values = recorded.take();
+        assert_eq!(gauge(&values, "didit_circuit_failure_ratio{service_group=core}"), share);
+        assert_eq!(gauge(&values, "didit_circuit_failure_ratio{service_group=aml}"), 0.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_predicted_wait_is_the_wait_of_the_next_call() {
+    let recorded = Recorded::install();
+    let layer = stack().limits(limits(2, 10 * SECOND).unwrap()).deadline(600 * SECOND).build().unwrap();
+    let didit = layer.layer(sandbox(3).build().unwrap());
+    let predicted = || {
+        layer.gauges().record();
+        gauge(&recorded.take(), "didit_quota_predicted_wait_seconds{scope=generic-write}")
+    };
+    assert_eq!(predicted(), 0.0);
+    for user in ["a", "b"] {
+        didit.clone().oneshot(create_session(Some(user), user)).await.unwrap();
+    }
+    tokio::time::sleep(SECOND).await;
+    let predicted = predicted();
+    didit.clone().oneshot(create_session(Some("c"), "c")).await.unwrap();
+    let queue = format!("didit_call_phase_duration_seconds{{{CREATE},phase=queue}}");
+    let waited = nanos(&recorded.take(), &queue).into_iter().max().unwrap();
+    assert!(predicted > 5.0);
+    assert_eq!(waited, Duration::from_secs_f64(predicted).as_nanos());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_didit_did_not_give_are_counted_by_where_they_come_from() {
+    let recorded = Recorded::install();
+    let lost = Rule::new(Fault::WorkThenDrop).when(When::Nth(vec![2]));
+    let sandbox = sandbox(6).latency(SECOND..=SECOND).faults(Faults::none().with(lost)).build().unwrap();
+    let layer = stack().deadline(600 * SECOND).idempotency_store(MemoryStore::new());
+    let layer = layer.idempotency(|stored| stored.replay(true)).build().unwrap();
+    let didit = layer.layer(sandbox.clone());
+    let make = |operation: &str, options: fn(CallOptions) -> CallOptions| {
+        let mut request = creation(Some("user-7"), operation);
+        request.extensions_mut().insert(options(of(operation)));
+        didit.clone().oneshot(request)
+    };
+    let (first, second, third) = tokio::join!(make("one", |own| own), make("one", |own| own), make("one", |own| own));
+    assert!(first.is_ok() && second.is_ok() && third.is_ok());
+    make("one", |own| own).await.unwrap();
+    approve_all(&sandbox);
+    // Its answer is lost, and it is not repeated but looked for.
+    make("two", |own| own.retry(RetryOverride::Never)).await.unwrap();
+    let values = recorded.take();
+    for (provenance, count) in [("coalesced", 2), ("replayed", 1), ("adopted", 1)] {
+        let series = format!("didit_idempotency_answers_total{{provenance={provenance}}}");
+        assert_eq!(counter(&values, &series), count, "{provenance}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn quota_and_budget_are_what_the_handles_say() {
     let recorded = Recorded::install();
     let layer = stack().limits(limits(2, 60 * SECOND).unwrap()).deadline(600 * SECOND).build().unwrap();
@@ -236,6 +338,57 @@ async fn quota_and_budget_are_what_the_handles_say() {
     }
 }
 
+#[test]
+fn gauges_of_two_stacks_are_told_apart_by_their_names() {
+    let recorded = Recorded::install();
+    let capacity = |name: &'static str, tokens| {
+        let layer = stack().retry(|retry| retry.budget(Some(Budget::new(tokens)))).build().unwrap();
+        layer.gauges().named(name).record();
+    };
+    capacity("users", 100);
+    capacity("batch", 200);
+    let values = recorded.take();
+    assert_eq!(gauge(&values, "didit_retry_budget_capacity_tokens{stack=users}"), 100.0);
+    assert_eq!(gauge(&values, "didit_retry_budget_capacity_tokens{stack=batch}"), 200.0);
+    for stack in ["users", "batch"] {
+        gauge(&values, &format!("didit_quota_used{{scope=generic-write,stack={stack}}}"));
+        gauge(&values, &format!("didit_circuit_state{{service_group=core,state=open,stack={stack}}}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_beyond_599_has_a_class_of_its_own() {
+    let recorded = Recorded::install();
+    let didit = stack().build().unwrap().layer(ReadinessProbe::new([Answer::Status(799, None)]));
+    didit.oneshot(get("/v3/sessions/")).await.unwrap();
+    let values = recorded.take();
+    assert_eq!(counter(&values, &format!("didit_calls_total{{{LIST},outcome=answered,status_class=7xx}}")), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn baggage_is_not_sent_without_correlation_either() {
+    let telemetry = TelemetryLayer::didit();
+    let client = telemetry.attempts().layer(tower::service_fn(|request: Request<Body>| async move {
+        Ok::<_, std::io::Error>(Response::new(request.into_parts().0.headers))
+    }));
+    let mut request = get("/v3/sessions/");
+    for (name, value) in [
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "vendor=opaque"),
+        ("baggage", "user=ada"),
+    ] {
+        request.headers_mut().insert(name, http::HeaderValue::from_static(value));
+    }
+    let sent = telemetry.layer(client).oneshot(request).await.unwrap().into_body();
+    assert!(!sent.contains_key("baggage"));
+    assert_eq!(sent["tracestate"], "vendor=opaque");
+    let parent = sent["traceparent"].to_str().unwrap();
+    assert!(
+        parent.starts_with("00-0af7651916cd43dd8448eb211c80319c-") && !parent.contains("b7ad6b7169203331"),
+        "{parent}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_path_and_no_method_of_a_caller_makes_a_series() {
     let recorded = Recorded::install();
@@ -250,10 +403,9 @@ async fn no_path_and_no_method_of_a_caller_makes_a_series() {
     assert_eq!(counter(&values, &format!("didit_calls_total{{http_request_method=GET,{unknown}}}")), 3);
     assert_eq!(counter(&values, &format!("didit_calls_total{{http_request_method=_OTHER,{unknown}}}")), 3);
     let templates: Vec<String> = Routes::didit().iter().map(|(_, endpoint)| endpoint.path().to_owned()).collect();
-    for series in values.keys() {
-        let (_, rest) = series.split_once("url_template=").unwrap();
+    for (_, rest) in values.keys().filter_map(|series| series.split_once("url_template=")) {
         let template = rest.split(',').next().unwrap();
-        assert!(template == "unknown" || templates.iter().any(|known| known == template), "{series}");
+        assert!(template == "unknown" || templates.iter().any(|known| known == template), "{template}");
     }
 }
 
@@ -270,41 +422,79 @@ fn every_name_is_described_and_follows_prometheus() {
     assert!(recorded.take().is_empty(), "a description is no value");
 }
 
+/// What an application installs for Prometheus, on this thread.
+struct Scraped {
+    handle: PrometheusHandle,
+    _installed: metrics::LocalRecorderGuard<'static>,
+}
+
+impl Scraped {
+    fn install() -> Self {
+        let durations = Matcher::Suffix("_duration_seconds".to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(durations, names::DURATION_BUCKETS);
+        let recorder = builder.unwrap().build_recorder();
+        let handle = recorder.handle();
+        let recorder: &'static _ = Box::leak(Box::new(recorder));
+        Self { handle, _installed: metrics::set_default_local_recorder(recorder) }
+    }
+}
+
+/// What a scrape gives before the first call.
+fn first_scrape() -> String {
+    let scraped = Scraped::install();
+    stack().build().unwrap().gauges().record();
+    scraped.handle.render()
+}
+
 /// What a scrape gives, after calls of every kind.
 async fn scrape() -> String {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .set_buckets_for_metric(
-            metrics_exporter_prometheus::Matcher::Suffix("_duration_seconds".to_owned()),
-            names::DURATION_BUCKETS,
-        )
-        .unwrap()
-        .build_recorder();
-    let handle = recorder.handle();
-    let recorder: &'static _ = Box::leak(Box::new(recorder));
-    let _installed = metrics::set_default_local_recorder(recorder);
-    let layer = stack().deadline(600 * SECOND).build().unwrap();
+    let scraped = Scraped::install();
+    let layer = stack()
+        .deadline(600 * SECOND)
+        .idempotency_store(MemoryStore::new())
+        .idempotency(|stored| stored.replay(true))
+        .build()
+        .unwrap();
     let probe = ReadinessProbe::new([Answer::Status(503, None), Answer::Reset, Answer::Status(404, None)]);
-    let server = tower_didit::correlation::InboundCorrelationLayer::new().layer(layer.layer(probe));
+    let server = InboundCorrelationLayer::new().layer(layer.layer(probe));
     server.clone().oneshot(get("/v3/sessions/")).await.unwrap();
     let mut hostile = create_session(Some("user"), "one");
     hostile.headers_mut().insert("x-correlation-id", http::HeaderValue::from_static("<hostile>"));
-    server.oneshot(hostile).await.unwrap();
+    server.clone().oneshot(hostile).await.unwrap();
+    for _ in 0..2 {
+        server.clone().oneshot(creation(Some("user"), "order-7")).await.unwrap();
+    }
     layer.gauges().record();
-    handle.render()
+    scraped.handle.render()
+}
+
+/// Whether an exposition has a metric, described and with a value.
+fn assert_shows(text: &str, metric: &Metric) {
+    assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.description)), "{} in {text}", metric.name);
+    // Histograms are scraped as `_bucket`, `_sum` and `_count`.
+    let is_value = |line: &str| line.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with(['{', ' ', '_']));
+    assert!(text.lines().any(is_value), "{} in {text}", metric.name);
+}
+
+#[test]
+fn a_scrape_before_the_first_call_describes_what_it_shows() {
+    let text = first_scrape();
+    for metric in names::METRICS.iter().filter(|metric| metric.kind == Kind::Gauge) {
+        assert_shows(&text, metric);
+    }
+    assert!(text.contains("\ndidit_correlation_ids_replaced_total 0\n"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scrape_has_every_series_with_its_description() {
+async fn a_scrape_has_every_metric_with_its_description() {
     let text = scrape().await;
     for metric in names::METRICS {
-        let described = format!("# HELP {} ", metric.name);
-        // An application without a store has no answers of one; that of the quota is the pacing layer's to say.
-        let is_there = text.contains(&format!("\n{}", metric.name)) || text.starts_with(metric.name);
-        assert!(text.contains(&described) || !is_there, "{} lacks a description", metric.name);
+        assert_shows(&text, metric);
     }
-    let line = format!("didit_attempts_total{{{},outcome=\"ambiguous\",status_class=\"5xx\"}} 1", prometheus(LIST));
+    let line = format!("didit_attempts_total{{{},outcome=\"ambiguous\",status_class=\"5xx\"}} 1\n", prometheus(LIST));
     assert!(text.contains(&line), "{text}");
     assert!(text.contains("\ndidit_correlation_ids_replaced_total 1\n"), "{text}");
+    assert!(text.contains("\ndidit_idempotency_answers_total{provenance=\"replayed\"} 1\n"), "{text}");
     assert!(text.contains("didit_call_duration_seconds_bucket"), "{text}");
 }
 
@@ -316,25 +506,18 @@ fn prometheus(labels: &str) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn promtool_has_nothing_to_say_about_a_scrape() {
-    use std::{
-        io::Write,
-        process::{Command, Stdio},
-    };
-
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        println!("promtool is not installed (Debian's package `prometheus` has it): the scrape was not checked");
-        return;
-    };
-    promtool.stdin.take().unwrap().write_all(scrape().await.as_bytes()).unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success() && text.trim().is_empty(), "{text}");
+    for text in [first_scrape(), scrape().await] {
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Ok(mut promtool) = promtool.spawn() else {
+            println!("promtool is not installed (Debian's package `prometheus` has it): the scrape was not checked");
+            return;
+        };
+        promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let said = promtool.wait_with_output().unwrap();
+        let problems = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && problems.trim().is_empty(), "{problems} in {text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,15 @@
 //! The shape of every layer's error, and what configuration can get wrong.
 
-use std::time::Duration;
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use didit_api::limits::UnknownEndpoint;
 
 /// The error of a layer that can refuse or end a call on its own: its own small error, or the inner service's.
 ///
 /// The inner error is never wrapped away: it is a variant here and the [`source`](std::error::Error::source) of this
-/// error, so that whatever recognises it by downcasting still does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// error, so that whatever recognises it by downcasting still does. `Debug` shows it by its type only: what it says may
+/// include the URL, as reqwest's errors do.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LayerError<L, E> {
     /// The layer's own decision.
     #[error(transparent)]
@@ -33,6 +34,28 @@ impl<L, E> LayerError<L, E> {
             Self::Inner(error) => Some(error),
             Self::Layer(_) => None,
         }
+    }
+}
+
+impl<L: fmt::Debug, E> fmt::Debug for LayerError<L, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Layer(error) => f.debug_tuple("Layer").field(error).finish(),
+            Self::Inner(_) => f.debug_tuple("Inner").field(&Unseen::<E>::NEW).finish(),
+        }
+    }
+}
+
+/// Stands in `Debug` output for an error that is not ours: its type, and nothing that it says.
+pub(crate) struct Unseen<E>(PhantomData<E>);
+
+impl<E> Unseen<E> {
+    pub(crate) const NEW: Self = Self(PhantomData);
+}
+
+impl<E> fmt::Debug for Unseen<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::any::type_name::<E>())
     }
 }
 

@@ -162,6 +162,8 @@ mod expiring;
 mod ids;
 #[cfg(any(feature = "idempotency", feature = "telemetry", feature = "webhook"))]
 mod in_memory;
+#[cfg(any(feature = "correlation", feature = "telemetry"))]
+mod method;
 pub mod outcome;
 #[cfg(any(feature = "idempotency", feature = "webhook"))]
 mod payload;

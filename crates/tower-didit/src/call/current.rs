@@ -174,9 +174,18 @@ impl Drop for Repeating {
 }
 
 /// Notes by what a layer cut off what was under way.
-pub(crate) fn cut_off(_by: &'static str) {
+pub(crate) fn cut_off(_by: impl Into<Option<&'static str>>) {
     #[cfg(feature = "telemetry")]
-    with(|call| call.cut_off = Some(_by));
+    with(|call| call.cut_off = _by.into());
+}
+
+/// By what the last attempt was cut off, if it was.
+#[cfg(feature = "retry")]
+pub(crate) fn cut_off_by() -> Option<&'static str> {
+    #[cfg(feature = "telemetry")]
+    return with(|call| call.cut_off).flatten();
+    #[cfg(not(feature = "telemetry"))]
+    None
 }
 
 /// Notes that the running call waits for its next attempt.

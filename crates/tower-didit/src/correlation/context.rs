@@ -38,7 +38,8 @@ pub fn current_trace() -> Option<TraceContext> {
     CURRENT.try_with(|journey| journey.trace.clone()).ok().flatten()
 }
 
-/// Runs a future under an id, within the trace of the running task.
+/// Runs a future under an id, within the trace of the running task and in a span of its own, so that what it logs has the
+/// id. Within a request that is being served, the lines have the ids of both.
 ///
 /// # Example
 ///
@@ -54,6 +55,18 @@ pub fn current_trace() -> Option<TraceContext> {
 /// # }
 /// ```
 pub fn scope<F: Future>(id: CorrelationId, future: F) -> impl Future<Output = F::Output> {
+    let trace = current_trace();
+    let span = tracing::info_span!(
+        "scope",
+        correlation_id = id.as_str(),
+        trace_id = trace.as_ref().map(|trace| display(trace.trace_id())),
+    );
+    CURRENT.scope(Journey { id, trace }, future).instrument(span)
+}
+
+/// The same without a span, for whoever opens one that says more.
+#[cfg(feature = "webhook")]
+pub(crate) fn unlogged_scope<F: Future>(id: CorrelationId, future: F) -> impl Future<Output = F::Output> {
     CURRENT.scope(Journey { id, trace: current_trace() }, future)
 }
 
@@ -140,7 +153,7 @@ impl<F: Future> Future for Scope<F> {
     }
 }
 
-/// What [`scope`] returns, nameable; and what runs `call` on the journey as well.
+/// A future on a journey, whoever polls it.
 pub(super) type Scoped<F> = TaskLocalFuture<Journey, F>;
 
 /// Runs `call`, and the future that it makes, on a journey.

@@ -5,23 +5,22 @@ use std::{
 
 use http::Response;
 use pin_project_lite::pin_project;
-use tracing::Span;
+use tracing::{Instrument, Span, instrument::Instrumented};
 
 use crate::call::current::InCall;
 
 pin_project! {
-    /// The response of [`Correlation`](super::Correlation), inside the call's span.
+    /// The response of [`Correlation`](super::Correlation), inside the call's span: when it is dropped, too.
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
-        inner: InCall<F>,
-        span: Span,
+        inner: Instrumented<InCall<F>>,
     }
 }
 
 impl<F> ResponseFuture<F> {
     pub(super) fn new(inner: InCall<F>, span: Span) -> Self {
-        Self { inner, span }
+        Self { inner: inner.instrument(span) }
     }
 }
 
@@ -32,11 +31,10 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let _entered = this.span.enter();
-        let result = ready!(this.inner.poll(cx));
+        let mut this = self.project();
+        let result = ready!(this.inner.as_mut().poll(cx));
         if let Ok(response) = &result {
-            this.span.record("http.response.status_code", response.status().as_u16());
+            this.inner.span().record("http.response.status_code", response.status().as_u16());
         }
         Poll::Ready(result)
     }

@@ -9,12 +9,13 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::{
-    Span,
+    Instrument, Span,
     field::{Empty, display},
+    instrument::Instrumented,
 };
 
 use super::{CorrelationId, HEADER, TraceContext, context, context::Journey, valid};
-use crate::{ids, random::Randomness};
+use crate::{ids, method, random::Randomness};
 
 /// Takes the correlation id and the trace of incoming requests; see the [module](super).
 ///
@@ -103,24 +104,27 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = request.headers().get(&self.layer.header);
+        // Begun with the span, so that a line about a replaced id has it too.
+        let mut trace = None;
         let (id, span) = receive(received, &self.layer.random, |id| {
-            tracing::info_span!(
+            let span = tracing::info_span!(
                 "request",
                 otel.kind = "server",
-                http.request.method = request.method().as_str(),
+                http.request.method = method::name(request.method()),
                 correlation_id = id.as_str(),
                 trace_id = Empty,
                 session_id = Empty,
                 http.response.status_code = Empty,
-            )
+            );
+            trace = Some(self.trace_of(&request, &span));
+            span
         });
-        let trace = self.trace_of(&request, &span);
         // Whoever reads the header further in sees what is logged.
         request.headers_mut().insert(self.layer.header.clone(), id.to_header());
         let entered = span.clone().entered();
-        let inner = context::enter(Journey { id: id.clone(), trace: Some(trace) }, || self.inner.call(request));
+        let inner = context::enter(Journey { id: id.clone(), trace }, || self.inner.call(request));
         drop(entered);
-        InboundResponseFuture { inner, span, id, header: self.layer.header.clone() }
+        InboundResponseFuture { inner: inner.instrument(span), id, header: self.layer.header.clone() }
     }
 }
 
@@ -151,12 +155,11 @@ pub fn receive(
 }
 
 pin_project! {
-    /// The response of [`InboundCorrelation`].
+    /// The response of [`InboundCorrelation`], on the journey and inside the request's span: when it is dropped, too.
     #[derive(Debug)]
     pub struct InboundResponseFuture<F> {
         #[pin]
-        inner: context::Scoped<F>,
-        span: Span,
+        inner: Instrumented<context::Scoped<F>>,
         id: CorrelationId,
         header: HeaderName,
     }
@@ -169,11 +172,10 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let _entered = this.span.enter();
-        let result = ready!(this.inner.poll(cx));
+        let mut this = self.project();
+        let result = ready!(this.inner.as_mut().poll(cx));
         Poll::Ready(result.map(|mut response| {
-            this.span.record("http.response.status_code", response.status().as_u16());
+            this.inner.span().record("http.response.status_code", response.status().as_u16());
             response.headers_mut().insert(this.header.clone(), this.id.to_header());
             response
         }))

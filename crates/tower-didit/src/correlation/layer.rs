@@ -46,6 +46,9 @@ impl CorrelationLayer {
     /// Leaves `traceparent` to a layer below that sends a new one with each attempt, as
     /// the attempt layer of `telemetry` does. The span of the call is then `internal`, because the spans
     /// of the attempts are the `client`'s.
+    ///
+    /// That layer finds the trace through the task. Where something in between hands requests to another task, as tower's
+    /// `Buffer` does, its attempts begin traces of their own; there, this is left `false`, and they go on from the header.
     #[must_use]
     pub fn attempts_traced(mut self, traced: bool) -> Self {
         self.attempts_traced = traced;

@@ -80,6 +80,8 @@ use tracing::{
     field::{Empty, display},
 };
 
+#[cfg(feature = "webhook")]
+pub(crate) use self::context::unlogged_scope;
 pub use self::{
     context::{Carried, InCorrelation, current, current_trace, scope, spawn},
     future::ResponseFuture,
@@ -93,6 +95,7 @@ use crate::{
         current::{self as call, Scope},
     },
     ids::Names,
+    method,
     random::Randomness,
     trace,
 };
@@ -139,7 +142,7 @@ impl<S> Correlation<S> {
             "call",
             otel.kind = if self.attempts_traced { "internal" } else { "client" },
             otel.status_code = Empty,
-            http.request.method = request.method().as_str(),
+            http.request.method = method::name(request.method()),
             url.template = self
                 .routes
                 .find(request.method(), request.uri().path())

@@ -107,6 +107,7 @@ pin_project! {
 struct Last<RB, E> {
     outcome: Outcome,
     result: Result<(response::Parts, Drain<RB>), E>,
+    cut_off_by: Option<&'static str>,
 }
 
 impl<RB, E> Last<RB, E> {
@@ -115,7 +116,7 @@ impl<RB, E> Last<RB, E> {
             let (parts, body) = response.into_parts();
             (parts, Drain::new(body))
         });
-        Self { outcome, result }
+        Self { outcome, result, cut_off_by: current::cut_off_by() }
     }
 
     /// The result once more. A body that was read for its connection's sake is not whole any more, and the headers do not
@@ -153,6 +154,7 @@ fn last_sent<RB, E>(
     match last {
         Some(last) if weight(last.outcome) > weight(outcome) => {
             current::with(|call| call.report.outcome = Some(last.outcome));
+            current::cut_off(last.cut_off_by);
             last.into_result()
         }
         _ => result,
@@ -286,7 +288,7 @@ where
 /// Tells what the final answer means beyond its status.
 fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
     if let Some(hint) = outcome::hint(status, headers) {
-        tracing::warn!(status = status.as_u16(), hint, "the answer is not what was asked for");
+        tracing::warn!(http.response.status_code = status.as_u16(), hint, "the answer is not what was asked for");
     }
     if attempts == 1 {
         return;
@@ -297,7 +299,7 @@ fn conclude(status: StatusCode, headers: &HeaderMap, attempts: u32) {
         call.report.settled
     });
     if let Some(Some(Settled::EarlierAttempt)) = settled {
-        tracing::info!(status = status.as_u16(), "an earlier attempt had worked");
+        tracing::info!(http.response.status_code = status.as_u16(), "an earlier attempt had worked");
     }
 }
 

@@ -1,4 +1,4 @@
-use std::error::Error as StdError;
+use std::{error::Error as StdError, fmt};
 
 use tokio::time::Instant;
 
@@ -7,11 +7,39 @@ use crate::{
     attempt_timeout,
     call::{CallReport, CorrelationId},
     circuit_breaker, deadline,
-    error::LayerError,
+    error::{LayerError, Unseen},
     idempotency, pacing,
 };
 
 /// Why a call came to no response: what kind of failure, and how it came about.
+///
+/// # What it tells
+///
+/// `Display` and `Debug` say nothing of the request: no path, no query, no header. A client's error is named by its type
+/// there, and is itself the [`source`](StdError::source), as the client made it. Those of hyper's clients name no URL;
+/// reqwest's do, path and query included, unless the service around the client takes it out:
+///
+#[cfg_attr(feature = "reqwest", doc = "```")]
+#[cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
+/// use http::{Request, Response};
+/// use tower_didit::{DiditLayer, body::ReplayBody};
+/// use tower::Layer;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+/// let client = tower::service_fn(move |request: Request<ReplayBody<reqwest::Body>>| {
+///     let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
+///     let client = client.clone();
+///     async move {
+///         let response = client.execute(request?).await.map_err(reqwest::Error::without_url)?;
+///         Ok::<_, reqwest::Error>(Response::<reqwest::Body>::from(response))
+///     }
+/// });
+/// let didit = DiditLayer::builder().api_key("secret").build()?.layer(client);
+/// # let _ = didit;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Error<E> {
     kind: ErrorKind<E>,
@@ -20,7 +48,7 @@ pub struct Error<E> {
 }
 
 /// All the ways in which a call can come to no response, so that an application matches once.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind<E> {
     /// The request names another host.
@@ -83,8 +111,8 @@ impl<E> Error<E> {
     }
 }
 
-impl<E: StdError + 'static> std::fmt::Display for Error<E> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<E: StdError + 'static> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.kind.fmt(f)
     }
 }
@@ -96,6 +124,22 @@ impl<E: StdError + 'static> StdError for Error<E> {
 }
 
 // ===== impl ErrorKind =====
+
+/// The client's error is shown by its type only.
+impl<E> fmt::Debug for ErrorKind<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, what): (_, &dyn fmt::Debug) = match self {
+            Self::ForeignHost(error) => ("ForeignHost", error),
+            Self::Idempotency(error) => ("Idempotency", error),
+            Self::Deadline(error) => ("Deadline", error),
+            Self::CircuitOpen(error) => ("CircuitOpen", error),
+            Self::Quota(error) => ("Quota", error),
+            Self::AttemptTimeout(error) => ("AttemptTimeout", error),
+            Self::Client(_) => ("Client", &Unseen::<E>::NEW),
+        };
+        f.debug_tuple(name).field(what).finish()
+    }
+}
 
 /// The errors of the layers, as they lie in one another.
 type Nested<E> =

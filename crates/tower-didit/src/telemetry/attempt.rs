@@ -18,8 +18,9 @@ use crate::{
         CorrelationId, current,
         phases::{Phase, Phases},
     },
+    method,
     outcome::Outcome,
-    trace::TraceContext,
+    trace::{self, TraceContext},
 };
 
 /// An attempt under way. Dropped before its end, it was cancelled.
@@ -127,7 +128,7 @@ fn span<B>(shared: &Shared, request: &Request<B>, resends: u32) -> Span {
         otel.name = display(Name { method: request.method(), template: template() }),
         otel.kind = "client",
         otel.status_code = Empty,
-        http.request.method = request.method().as_str(),
+        http.request.method = method::name(request.method()),
         url.template = template(),
         server.address = request.uri().host(),
         server.port = request.uri().port_u16(),
@@ -143,7 +144,8 @@ fn span<B>(shared: &Shared, request: &Request<B>, resends: u32) -> Span {
     )
 }
 
-/// What OpenTelemetry calls an attempt's span: the method and, if it is known, the route.
+/// What OpenTelemetry calls an attempt's span: the method, or `HTTP` for one that has no name, and, if it is known, the
+/// route.
 struct Name<'r> {
     method: &'r Method,
     template: Option<&'r str>,
@@ -151,9 +153,13 @@ struct Name<'r> {
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = match method::name(self.method) {
+            method::OTHER => "HTTP",
+            known => known,
+        };
         match self.template {
-            Some(template) => write!(f, "{} {template}", self.method),
-            None => write!(f, "{}", self.method),
+            Some(template) => write!(f, "{method} {template}"),
+            None => f.write_str(method),
         }
     }
 }
@@ -162,18 +168,20 @@ impl fmt::Display for Name<'_> {
 /// below what the request carries, or in a new trace.
 ///
 /// With it comes what it is written as, if that was made before.
-fn place<B>(shared: &Shared, request: &Request<B>, span: &Span) -> (TraceContext, Option<HeaderValue>) {
+fn place<B>(shared: &Shared, request: &mut Request<B>, span: &Span) -> (TraceContext, Option<HeaderValue>) {
     let random = &shared.random;
-    let first = current::with(|call| call.first_place.take()).flatten();
+    let below_call = || current::with(|call| call.trace.as_ref().map(|trace| trace.child(random))).flatten();
+    let (place, written) = match current::with(|call| call.first_place.take()).flatten() {
+        Some((trace, written)) => (Some(trace), Some(written)),
+        None => (below_call(), None),
+    };
+    // Of a call that correlation opened, it has taken out what must not go on.
+    let carried = if place.is_none() { trace::take_out(request.headers_mut()) } else { None };
     if let Some(trace) = TraceContext::of_span(span) {
         return (trace, None);
     }
-    if let Some((trace, written)) = first {
-        return (trace, Some(written));
+    if let Some(place) = place {
+        return (place, written);
     }
-    if let Some(Some(trace)) = current::with(|call| call.trace.as_ref().map(|trace| trace.child(random))) {
-        return (trace, None);
-    }
-    let carried = TraceContext::from_headers(request.headers());
     (carried.unwrap_or_else(|| TraceContext::root(random, !span.is_disabled())).child(random), None)
 }

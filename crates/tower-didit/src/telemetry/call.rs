@@ -5,12 +5,12 @@ use std::sync::Arc;
 use didit_api::EndpointId;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tracing::Span;
+use tracing::{Metadata, Span};
 
 use super::{
     found,
     instruments::{Ending, Series, Shared},
-    millis,
+    millis, names,
 };
 use crate::{call::phases::Phases, in_memory::in_memory, outcome::Outcome};
 
@@ -21,8 +21,9 @@ pub(super) struct CallWatch {
     shared: Arc<Shared>,
     series: Series,
     endpoint: Option<EndpointId>,
-    // The one that is current, which is the call's if there is one.
+    // The one that is current, and whether that is the call's: another is the application's, and not to be written into.
     span: Span,
+    is_own: bool,
     ended: bool,
 }
 
@@ -30,12 +31,17 @@ impl CallWatch {
     /// Watches a call, if anybody wants to know.
     pub(super) fn begin<B: 'static>(shared: &Arc<Shared>, request: &Request<B>) -> Option<Box<Self>> {
         let logged = tracing::enabled!(tracing::Level::INFO);
-        if !logged && shared.instruments().is_none() {
+        let instruments = shared.instruments();
+        if !logged && instruments.is_none() {
             return None;
         }
         let (series, endpoint) = shared.series(request.method(), request.uri().path());
+        if let Some(instruments) = instruments {
+            instruments.begins(series, &shared.routes);
+        }
         let span = if logged { Span::current() } else { Span::none() };
-        if !span.is_disabled() {
+        let is_own = span.metadata().is_some_and(is_of_calls);
+        if is_own {
             let template = endpoint.map(|id| shared.routes.get(id).path());
             if let Some(id) = template.and_then(|template| found::session_in_path(template, request.uri().path())) {
                 span.record("session_id", id);
@@ -45,7 +51,7 @@ impl CallWatch {
             }
         }
         let phases = Some(Box::new(Phases::new(Instant::now())));
-        Some(Box::new(Self { phases, shared: Arc::clone(shared), series, endpoint, span, ended: false }))
+        Some(Box::new(Self { phases, shared: Arc::clone(shared), series, endpoint, span, is_own, ended: false }))
     }
 
     /// Notes what came of it.
@@ -65,7 +71,7 @@ impl CallWatch {
             super::count_provenance(*provenance);
         }
         let creates = || self.endpoint.is_some_and(|id| self.shared.routes.get(id).name() == "session-create");
-        if !self.span.is_disabled()
+        if self.is_own
             && response.status().is_success()
             && creates()
             && let Some(id) = in_memory(response.body()).as_deref().and_then(found::session)
@@ -82,7 +88,9 @@ impl CallWatch {
             instruments.call_ended(self.series, &self.shared.routes, ending, split);
         }
         let status = ending.status.map(|status| status.as_u16());
-        super::record_ending(&self.span, status, error_type);
+        if self.is_own {
+            super::record_ending(&self.span, status, error_type);
+        }
         // Entered, and not named as the parent: formatters list the spans around the current one.
         self.span.in_scope(|| {
             tracing::info!(
@@ -99,10 +107,15 @@ impl CallWatch {
     }
 }
 
+/// Whether a span is one that correlation opens for calls.
+fn is_of_calls(span: &Metadata<'_>) -> bool {
+    span.name() == names::SPAN_CALL && span.target().starts_with("tower_didit::correlation")
+}
+
 impl Drop for CallWatch {
     fn drop(&mut self) {
         if !self.ended {
-            self.conclude(Ending::CANCELLED, super::names::CANCELLED);
+            self.conclude(Ending::CANCELLED, names::CANCELLED);
         }
     }
 }

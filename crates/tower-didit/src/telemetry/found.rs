@@ -47,7 +47,11 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Option<T> {
 
 /// Whether a text looks like an id of Didit's (a UUID): anything else may be a person's, or forge a line.
 pub(super) fn is_id(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    let fits = |(place, byte): (usize, u8)| match place {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
 }
 
 #[cfg(test)]
@@ -65,6 +69,11 @@ mod tests {
         assert_eq!(session_in_path("/v3/session/imports/{id}/", &format!("/v3/session/imports/{ID}/")), None);
         assert_eq!(session_in_path("/v3/session/{id}/decision/", "/v3/session/ada@example.org/decision/"), None);
         assert_eq!(session_in_path("/v3/session/", "/v3/session/"), None);
+        for secret in ["0123456789abcdef0123456789abcdef0123", "111111112222-4333-8444-555555555555-", &"-".repeat(36)]
+        {
+            let path = format!("/v3/session/{secret}/decision/");
+            assert_eq!(session_in_path("/v3/session/{id}/decision/", &path), None, "{secret}");
+        }
     }
 
     #[test]

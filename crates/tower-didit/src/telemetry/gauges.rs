@@ -1,12 +1,10 @@
 //! What stands still between calls and is read when somebody looks: quota, circuits, budget.
 
-use metrics::Label;
+use metrics::{Label, SharedString};
 
-#[cfg(any(feature = "circuit-breaker", feature = "pacing", feature = "retry"))]
-use super::names;
 use super::{
     instruments::register,
-    names::{Kind, Metric},
+    names::{self, Kind, Metric},
 };
 #[cfg(feature = "circuit-breaker")]
 use crate::circuit_breaker::{CircuitBreakerHandle, CircuitState, CircuitStatus};
@@ -23,6 +21,11 @@ use crate::retry::Budget;
 /// it. So an application calls [`record`](Self::record) before it renders its metrics, or every few seconds if its
 /// exporter renders by itself.
 ///
+/// # More than one stack
+///
+/// Gauges of two stacks in one process are the same series, and the one that is recorded last is seen, unless each has a
+/// [name](Self::named). Calls and attempts need none: they are counted together.
+///
 /// # Example
 ///
 /// ```
@@ -35,6 +38,7 @@ use crate::retry::Budget;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Gauges {
+    name: Option<Label>,
     #[cfg(feature = "pacing")]
     pacing: Option<PacingLayer>,
     #[cfg(feature = "circuit-breaker")]
@@ -47,6 +51,12 @@ impl Gauges {
     /// Reads nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Tells these gauges from those of another stack in the process, by the label [`STACK`](super::names::STACK).
+    pub fn named(mut self, name: impl Into<SharedString>) -> Self {
+        self.name = Some(Label::new(names::STACK, name));
+        self
     }
 
     /// Reads how full each scope is.
@@ -71,49 +81,55 @@ impl Gauges {
     }
 
     /// Sets every gauge to what it is now, with the recorder that is installed.
+    ///
+    /// The recorder is told what the metrics mean, too: it may be rendered before the first call.
     pub fn record(&self) {
+        super::introduce();
         #[cfg(feature = "pacing")]
         for usage in self.pacing.iter().flat_map(PacingLayer::usage) {
-            record_scope(&usage);
+            self.record_scope(&usage);
         }
         #[cfg(feature = "circuit-breaker")]
         if let Some(breaker) = &self.breaker {
-            breaker.groups().filter_map(|group| breaker.status(group)).for_each(record_circuit);
+            breaker.groups().filter_map(|group| breaker.status(group)).for_each(|status| self.record_circuit(status));
         }
         #[cfg(feature = "retry")]
         if let Some(budget) = &self.budget {
-            set(&names::BUDGET_TOKENS, &[], f64::from(budget.tokens()));
-            set(&names::BUDGET_CAPACITY, &[], f64::from(budget.capacity()));
+            self.set(&names::BUDGET_TOKENS, &[], f64::from(budget.tokens()));
+            self.set(&names::BUDGET_CAPACITY, &[], f64::from(budget.capacity()));
         }
     }
-}
 
-#[cfg(feature = "pacing")]
-fn record_scope(usage: &Usage) {
-    let scope = [Label::new(names::SCOPE, usage.scope.clone())];
-    set(&names::QUOTA_LIMIT, &scope, f64::from(usage.limit));
-    set(&names::QUOTA_EFFECTIVE_LIMIT, &scope, usage.effective as f64);
-    set(&names::QUOTA_USED, &scope, usage.used as f64);
-    set(&names::QUOTA_WAITING, &scope, usage.waiting as f64);
-    set(&names::QUOTA_OLDEST_WAIT, &scope, usage.oldest_wait.unwrap_or_default().as_secs_f64());
-    set(&names::QUOTA_PREDICTED_WAIT, &scope, usage.predicted_wait.as_secs_f64());
-    set(&names::QUOTA_PAUSED, &scope, f64::from(u8::from(usage.paused_until.is_some())));
-}
-
-#[cfg(feature = "circuit-breaker")]
-fn record_circuit(status: CircuitStatus) {
-    let current = status.state.name();
-    let group = Label::new(names::GROUP, status.group.name());
-    for state in CircuitState::NAMES {
-        let labels = [group.clone(), Label::new(names::STATE, state)];
-        set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
+    #[cfg(feature = "pacing")]
+    fn record_scope(&self, usage: &Usage) {
+        let scope = [Label::new(names::SCOPE, usage.scope.clone())];
+        self.set(&names::QUOTA_LIMIT, &scope, f64::from(usage.limit));
+        self.set(&names::QUOTA_EFFECTIVE_LIMIT, &scope, usage.effective as f64);
+        self.set(&names::QUOTA_USED, &scope, usage.used as f64);
+        self.set(&names::QUOTA_WAITING, &scope, usage.waiting as f64);
+        self.set(&names::QUOTA_OLDEST_WAIT, &scope, usage.oldest_wait.unwrap_or_default().as_secs_f64());
+        self.set(&names::QUOTA_PREDICTED_WAIT, &scope, usage.predicted_wait.as_secs_f64());
+        self.set(&names::QUOTA_PAUSED, &scope, f64::from(u8::from(usage.paused_until.is_some())));
     }
-    set(&names::CIRCUIT_FAILURE_RATIO, std::slice::from_ref(&group), status.failure_ratio());
-    set(&names::CIRCUIT_NEXT_PROBE, &[group], status.next_probe.unwrap_or_default().as_secs_f64());
-}
 
-#[allow(dead_code, reason = "each layer that has gauges has its own feature")]
-fn set(metric: &Metric, labels: &[Label], value: f64) {
-    debug_assert_eq!(metric.kind, Kind::Gauge);
-    register(metric, labels, &[], |recorder, key, metadata| recorder.register_gauge(key, metadata)).set(value);
+    #[cfg(feature = "circuit-breaker")]
+    fn record_circuit(&self, status: CircuitStatus) {
+        let current = status.state.name();
+        let group = Label::new(names::GROUP, status.group.name());
+        for state in CircuitState::NAMES {
+            let labels = [group.clone(), Label::new(names::STATE, state)];
+            self.set(&names::CIRCUIT_STATE, &labels, f64::from(u8::from(state == current)));
+        }
+        self.set(&names::CIRCUIT_FAILURE_RATIO, std::slice::from_ref(&group), status.failure_ratio());
+        self.set(&names::CIRCUIT_NEXT_PROBE, &[group], status.next_probe.unwrap_or_default().as_secs_f64());
+    }
+
+    #[allow(dead_code, reason = "each layer that has gauges has its own feature")]
+    fn set(&self, metric: &Metric, labels: &[Label], value: f64) {
+        debug_assert_eq!(metric.kind, Kind::Gauge);
+        register(metric, labels, self.name.as_slice(), |recorder, key, metadata| {
+            recorder.register_gauge(key, metadata)
+        })
+        .set(value);
+    }
 }

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, with_recorder};
 
 use super::names::{self, Kind, Metric};
-use crate::{call::phases::Split, outcome::Outcome, random::Randomness};
+use crate::{call::phases::Split, method, outcome::Outcome, random::Randomness};
 
 const METADATA: Metadata<'static> = Metadata::new("tower_didit", Level::INFO, None);
 
@@ -62,12 +62,26 @@ struct Results([[OnceLock<Counter>; CLASSES.len()]; OUTCOMES]);
 /// The outcomes, and that of a call whose caller went away.
 const OUTCOMES: usize = 7;
 
-/// The classes of statuses, by their first digit.
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// What calls and attempts usually come to, by outcome and class. These counters begin at 0 with the first call of their
+/// route, because a counter that begins with its first event has not grown in the eyes of a rate, and the first failure
+/// would be missed.
+const USUAL: [(&str, usize); 9] = [
+    ("answered", 2),
+    ("answered", 4),
+    ("throttled", 4),
+    ("unavailable", 5),
+    ("ambiguous", 0),
+    ("ambiguous", 5),
+    ("not_sent", 0),
+    (HELD_BACK, 0),
+    (names::CANCELLED, 0),
+];
 
-/// The methods by which unknown routes are told apart: those of RFC 9110 and RFC 5789.
-const METHODS: [&str; 10] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE", OTHER];
-const OTHER: &str = "_OTHER";
+/// The outcome that no attempt has: one that was held back was none.
+const HELD_BACK: &str = "held_back";
+
+/// The classes of statuses, by their first digit.
+const CLASSES: [&str; 10] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
 
 // ===== impl Shared =====
 
@@ -88,8 +102,8 @@ impl Shared {
 
     pub(super) fn series(&self, method: &Method, path: &str) -> (Series, Option<EndpointId>) {
         let endpoint = self.routes.find(method, path);
-        let unknown = || METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
-        (Series(endpoint.map_or_else(|| self.routes.len() + unknown(), EndpointId::index)), endpoint)
+        let unknown = || self.routes.len() + method::index(method);
+        (Series(endpoint.map_or_else(unknown, EndpointId::index)), endpoint)
     }
 }
 
@@ -97,8 +111,13 @@ impl Shared {
 
 impl Instruments {
     fn new(routes: &Routes) -> Self {
-        super::describe();
-        Self { routes: (0..routes.len() + METHODS.len()).map(|_| OnceLock::new()).collect() }
+        super::introduce();
+        Self { routes: (0..routes.len() + method::NAMES.len()).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// A call or an attempt of the route begins. While it is under way, a scrape sees what it may come to, at 0.
+    pub(super) fn begins(&self, series: Series, routes: &Routes) {
+        self.of(series, routes);
     }
 
     pub(super) fn call_ended(&self, series: Series, routes: &Routes, ending: Ending, split: Split) {
@@ -137,15 +156,22 @@ impl RouteHandles {
                 Label::new(names::GROUP, endpoint.service_group().name()),
             ],
             None => [
-                Label::new(names::METHOD, METHODS[(index - routes.len()).min(METHODS.len() - 1)]),
+                Label::new(names::METHOD, method::NAMES[(index - routes.len()).min(method::NAMES.len() - 1)]),
                 Label::new(names::ROUTE, names::UNKNOWN_ROUTE),
                 Label::new(names::GROUP, didit_api::ServiceGroup::Core.name()),
             ],
         };
         let phase = |name| histogram(&names::CALL_PHASE_DURATION, &labels, &[Label::new(names::PHASE, name)]);
+        let (calls, attempts) = (Results::default(), Results::default());
+        for (outcome, class) in USUAL {
+            calls.counter(&names::CALLS, &labels, outcome, class);
+            if outcome != HELD_BACK {
+                attempts.counter(&names::ATTEMPTS, &labels, outcome, class);
+            }
+        }
         Self {
-            calls: Results::default(),
-            attempts: Results::default(),
+            calls,
+            attempts,
             retries: counter(&names::RETRIES, &labels, &[]),
             call: histogram(&names::CALL_DURATION, &labels, &[]),
             queue: phase("queue"),
@@ -160,12 +186,15 @@ impl RouteHandles {
 impl Results {
     fn count(&self, metric: &Metric, labels: &[Label], ending: Ending) {
         let class = ending.status.map_or(0, |status| usize::from(status.as_u16() / 100));
-        let class = if class < CLASSES.len() { class } else { 0 };
-        let counter = self.0[ending.index()][class].get_or_init(|| {
-            let result = [Label::new(names::OUTCOME, ending.name()), Label::new(names::STATUS_CLASS, CLASSES[class])];
+        self.counter(metric, labels, ending.name(), class).increment(1);
+    }
+
+    fn counter(&self, metric: &Metric, labels: &[Label], outcome: &'static str, class: usize) -> &Counter {
+        // `http` has no status of more than three digits.
+        self.0[index_of(outcome)][class.min(CLASSES.len() - 1)].get_or_init(|| {
+            let result = [Label::new(names::OUTCOME, outcome), Label::new(names::STATUS_CLASS, CLASSES[class])];
             counter(metric, labels, &result)
-        });
-        counter.increment(1);
+        })
     }
 }
 
@@ -177,14 +206,12 @@ impl Ending {
     pub(super) fn name(self) -> &'static str {
         self.outcome.map_or(names::CANCELLED, Outcome::name)
     }
+}
 
-    /// A place for each name.
-    fn index(self) -> usize {
-        const NAMES: [&str; OUTCOMES - 1] =
-            ["answered", "throttled", "unavailable", "ambiguous", "not_sent", "held_back"];
-        let name = self.name();
-        NAMES.iter().position(|known| *known == name).unwrap_or(NAMES.len())
-    }
+/// A place for each name of an outcome.
+fn index_of(name: &str) -> usize {
+    const NAMES: [&str; OUTCOMES - 1] = ["answered", "throttled", "unavailable", "ambiguous", "not_sent", HELD_BACK];
+    NAMES.iter().position(|known| *known == name).unwrap_or(NAMES.len())
 }
 
 // ===== Registration =====
@@ -227,7 +254,7 @@ mod tests {
             Outcome::NotSent(NotSent::Local { retry_at: None }),
         ];
         let endings = outcomes.map(Some).into_iter().chain([None]);
-        let indices: Vec<_> = endings.map(|outcome| Ending { outcome, status: None }.index()).collect();
+        let indices: Vec<_> = endings.map(|outcome| index_of(Ending { outcome, status: None }.name())).collect();
         assert_eq!(indices, (0..OUTCOMES).collect::<Vec<_>>());
     }
 
@@ -238,7 +265,7 @@ mod tests {
         let (known, _) = shared.series(&Method::GET, "/v3/session/one/decision/");
         let (same, _) = shared.series(&Method::GET, "/v3/session/other/decision/");
         assert_eq!(known.0, same.0);
-        let last = shared.routes.len() + METHODS.len() - 1;
+        let last = shared.routes.len() + method::NAMES.len() - 1;
         for path in ["/one", "/other", ""] {
             assert_eq!(shared.series(&own, path).0.0, last);
         }

@@ -15,7 +15,8 @@
 //!
 //! Spans and events are those of `tracing`, metrics those of the [`metrics`] facade. Without a subscriber and a recorder
 //! neither clock nor route table is asked. The handles of the metrics are made once, with the first recorder that is
-//! installed when a call is made. What has no event, such as how full a quota is, is read on demand: [`Gauges`].
+//! installed when a call is made. The facade does not say whether there is one; its own, which records nothing, is known
+//! by having no size, and so is any other that keeps everything in statics: it needs a field. What has no event, such as how full a quota is, is read on demand: [`Gauges`].
 //!
 //! # Traces
 //!
@@ -167,8 +168,8 @@ where
 
 // ===== What both layers say =====
 
-/// Tells the installed recorder what each metric means. The layers do so when they first record; an application that
-/// renders its metrics before its first call may want to do so earlier.
+/// Tells the installed recorder what each metric means. The layers do so with their first call and [`Gauges::record`]
+/// each time; an application that renders its metrics before either may want to do so earlier.
 pub fn describe() {
     with_recorder(|recorder| {
         for metric in names::METRICS {
@@ -180,6 +181,13 @@ pub fn describe() {
             }
         }
     });
+}
+
+/// Describes the metrics, and begins at 0 what an alert looks for the first of.
+fn introduce() {
+    describe();
+    #[cfg(feature = "correlation")]
+    instruments::counter(&names::IDS_REPLACED, &[], &[]).increment(0);
 }
 
 /// Counts an incoming id that was replaced.

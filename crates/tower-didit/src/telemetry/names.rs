@@ -54,6 +54,8 @@ pub const PHASE: &str = "phase";
 pub const SCOPE: &str = "scope";
 /// The state of a circuit: `closed`, `half_open`, `open`, `forced_open` or `forced_closed`.
 pub const STATE: &str = "state";
+/// The name of a stack, on gauges of one that [has a name](super::Gauges::named).
+pub const STACK: &str = "stack";
 /// Where an answer comes from that the server did not give to this call: `replayed`, `coalesced` or `adopted`.
 pub const PROVENANCE: &str = "provenance";
 
@@ -284,6 +286,8 @@ pub const DURATION_BUCKETS: &[f64] =
 
 /// The span of a request that is being served, opened by the inbound correlation layer.
 pub const SPAN_REQUEST: &str = "request";
+/// The span of what runs under an id that the application chose, opened by `correlation::scope`.
+pub const SPAN_SCOPE: &str = "scope";
 /// The span of a logical call, opened by the correlation layer.
 pub const SPAN_CALL: &str = "call";
 /// The span of one attempt, opened by the attempt layer.

@@ -23,7 +23,6 @@ pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent"
 /// The header that carries what the vendors along the way need.
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The header that carries what applications along the way told one another; never sent.
-#[cfg(feature = "correlation")]
 pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// The place of a request in a trace: what `traceparent` and `tracestate` say.
@@ -150,7 +149,6 @@ impl fmt::Display for Hex {
 /// Takes out of a request what its application put there: the context, if it is valid, and what must not be sent on.
 ///
 /// One walk over the names instead of three look-ups: nearly always there is nothing.
-#[cfg(feature = "correlation")]
 pub(crate) fn take_out(headers: &mut HeaderMap) -> Option<TraceContext> {
     let ours = |name: &HeaderName| [TRACEPARENT, TRACESTATE, BAGGAGE].contains(name);
     if !headers.keys().any(ours) {

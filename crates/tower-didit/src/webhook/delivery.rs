@@ -35,6 +35,8 @@ impl Delivery {
 }
 
 /// Why a handler did not handle an event. Any error becomes one that may pass.
+///
+/// What the error says (its `Display`, not its sources) is logged. Of an error of reqwest's the URL is left out.
 pub struct Failure {
     error: Box<dyn StdError + Send + Sync>,
     for_good: bool,
@@ -45,12 +47,12 @@ pub struct Failure {
 impl Failure {
     /// Trying again would not help: the event is [parked](super::inbox) at once.
     pub fn for_good(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { error: error.into(), for_good: true }
+        Self { error: without_url(error.into()), for_good: true }
     }
 
     /// It may pass: the event is tried again, later.
     pub fn for_now(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { error: error.into(), for_good: false }
+        Self { error: without_url(error.into()), for_good: false }
     }
 
     /// Whether trying again would not help.
@@ -75,4 +77,14 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
+}
+
+/// Takes out the URL, which may have a person's name in it.
+fn without_url(error: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
+    #[cfg(feature = "reqwest")]
+    let error = match error.downcast::<reqwest::Error>() {
+        Ok(error) => Box::new(error.without_url()),
+        Err(error) => error,
+    };
+    error
 }

@@ -93,6 +93,7 @@ use crate::{
     call::{CallOptions, CorrelationId, Priority},
     created_at,
     error::{ConfigError, check_duration},
+    outcome::of_error,
     timestamp::Clock,
 };
 
@@ -151,7 +152,7 @@ pub struct Progress {
 
 /// Why a pass did not come to its end, and the next one goes on from there; or the first decision that could not be read,
 /// whose session the next round looks at again.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SweepError {
     /// A request failed.
@@ -176,6 +177,18 @@ const LONGEST: usize = 8 * 1024 * 1024;
 
 /// The longest that one read may take: 30 s. Didit's own samples give it 15.
 const READ_TIME: Duration = Duration::from_secs(30);
+
+/// The client's error is left out, as in the log: what it says may have the URL.
+impl fmt::Debug for SweepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(_) => f.debug_tuple("Client").finish_non_exhaustive(),
+            Self::Status(status) => f.debug_tuple("Status").field(status).finish(),
+            Self::Unreadable => f.write_str("Unreadable"),
+            Self::Inbox(error) => f.debug_tuple("Inbox").field(error).finish(),
+        }
+    }
+}
 
 // ===== impl SweepBuilder =====
 
@@ -312,8 +325,12 @@ where
     pub async fn run(mut self) {
         loop {
             if let Err(error) = self.pass().await {
-                let source = error.source().map(ToString::to_string);
-                tracing::warn!(%error, source, "a sweep for missed webhooks did not come to its end");
+                // What a client says of its error may have the URL.
+                let (outcome, source) = match &error {
+                    SweepError::Client(client) => (Some(of_error(&**client).name()), None),
+                    ours => (None, ours.source().map(ToString::to_string)),
+                };
+                tracing::warn!(%error, outcome, source, "a sweep for missed webhooks did not come to its end");
             }
             sleep(self.settings.interval).await;
         }

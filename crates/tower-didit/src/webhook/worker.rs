@@ -313,7 +313,7 @@ impl Settings {
             let ticket = held.borrow().clone();
             Some(self.settle(&ticket, settlement).await)
         };
-        correlation::scope(id, attempt_of).instrument(span).await
+        correlation::unlogged_scope(id, attempt_of).instrument(span).await
     }
 
     /// Renews the lease as long as it can.
