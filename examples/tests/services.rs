@@ -120,9 +120,9 @@ fn the_webhook_is_handled_once_under_the_id_of_the_request_that_began_the_sessio
 fn the_axum_service_shows_prometheus_its_calls() {
     let said = demonstration("axum_service");
     let (_, metrics) = said.stdout.split_once("\nwhat Prometheus sees of its calls:\n").unwrap();
-    let count = |route: &str, outcome: &str| {
-        let line = metrics.lines().find(|line| line.contains(route) && line.contains(outcome)).unwrap();
-        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    let count = |route: &str, outcome: &str| -> u64 {
+        let lines = metrics.lines().filter(|line| line.contains(route) && line.contains(outcome));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     };
     assert_eq!(count("/v3/session/\"", "answered"), 1);
     assert_eq!(count("/v3/session/{id}/decision/", "status_class=\"2xx\""), 1);
