@@ -134,7 +134,8 @@ impl RoundTrips {
     /// An attempt was answered; true if it took longer than was assumed.
     pub(super) fn saw(&mut self, took: Duration) -> bool {
         let longer = took > self.typical();
-        if let Some(place) = self.slowest.iter().position(|known| took > *known) {
+        if took > self.slowest[3] {
+            let place = self.slowest.partition_point(|known| *known >= took);
             self.slowest[place..].rotate_right(1);
             self.slowest[place] = took;
         }
