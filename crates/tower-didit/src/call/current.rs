@@ -401,6 +401,7 @@ mod tests {
         assert_eq!(depth(), None, "nothing is left behind");
     }
 
+    #[cfg(any(feature = "attempt-timeout", feature = "circuit-breaker", feature = "deadline", feature = "pacing"))]
     #[tokio::test(start_paused = true)]
     async fn layers_on_the_way_in_see_one_time_and_those_after_a_pause_another() {
         let scope = Scope::enter(&Request::new(()));
