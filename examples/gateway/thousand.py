@@ -19,8 +19,11 @@ def create(number):
         return error.code
 
 def read(url):
-    with urllib.request.urlopen(url) as answer:
-        return answer.read().decode()
+    try:
+        with urllib.request.urlopen(url) as answer:
+            return answer.read().decode()
+    except urllib.error.URLError as error:
+        sys.exit(f"{url}: {error.reason}; are the sandbox and the gateway running?")
 
 def counts():
     """What gateway and sandbox have counted so far, each in the order of the rows below."""
