@@ -21,7 +21,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 /// Requests in all, and how many between two looks.
-const REQUESTS: usize = 200_000;
+const REQUESTS: usize = 1_000_000;
 const LOOKS: usize = 10;
 
 /// Uploads at once, and how large each is.
