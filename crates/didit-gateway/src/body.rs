@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -35,10 +38,15 @@ pub(crate) enum AnswerError {
     Broken,
 }
 
+/// Whether a request's body was read to its end; shared by the body and whoever answers the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended(Arc<AtomicBool>);
+
 /// A request's body on its way to the upstream.
 #[derive(Debug)]
 pub(crate) struct Upload {
     body: Incoming,
+    ended: Ended,
     left: u64,
     most: u64,
     stall: Stall,
@@ -71,12 +79,35 @@ struct Stall {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+// ===== impl Ended =====
+
+impl Ended {
+    /// A request without a body has ended with its head.
+    pub(crate) fn of(body: &impl Body) -> Self {
+        Self(Arc::new(AtomicBool::new(body.is_end_stream())))
+    }
+
+    pub(crate) fn is_reached(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn reach(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 // ===== impl Upload =====
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, most: u64, after: Duration, workflow: Option<Arc<OnceLock<String>>>) -> Self {
+    pub(crate) fn new(
+        body: Incoming,
+        ended: Ended,
+        most: u64,
+        after: Duration,
+        workflow: Option<Arc<OnceLock<String>>>,
+    ) -> Self {
         let workflow = workflow.map(|known| (IdScan::workflow(), known));
-        Self { body, left: most, most, stall: Stall::new(after), workflow }
+        Self { body, ended, left: most, most, stall: Stall::new(after), workflow }
     }
 }
 
@@ -94,6 +125,10 @@ impl Body for Upload {
             }
         };
         this.stall.progress();
+        // hyper does not ask for the end of a body that says it has ended.
+        if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.body.is_end_stream()) {
+            this.ended.reach();
+        }
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);

@@ -28,6 +28,8 @@ pub(crate) struct Problem {
     pub(crate) layer: &'static str,
     detail: String,
     retry_after: Option<Duration>,
+    /// Whether nothing more is taken on the connection.
+    pub(crate) is_last: bool,
 }
 
 /// When to come back to a circuit that an operator holds open, or to a gateway that is being replaced.
@@ -46,7 +48,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, kind, title, layer: "gateway", detail: detail.into(), retry_after: None }
+        Self { status, kind, title, layer: "gateway", detail: detail.into(), retry_after: None, is_last: true }
     }
 
     /// The gateway is being stopped, and the call was not sent.
@@ -76,7 +78,7 @@ impl Problem {
     pub(crate) fn of<E: std::error::Error + 'static>(error: &Error<E>) -> Self {
         let retry_after = error.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
         let detail = Chain(error.kind()).to_string();
-        let of = |status, kind, title, layer| Self { status, kind, title, layer, detail, retry_after };
+        let of = |status, kind, title, layer| Self { status, kind, title, layer, detail, retry_after, is_last: false };
         match error.kind() {
             ErrorKind::CircuitOpen(_) => Self {
                 retry_after: retry_after.or(Some(SOME_TIME)),
@@ -111,6 +113,7 @@ impl Problem {
     pub(crate) fn unasked_upgrade() -> Self {
         Self {
             layer: "transport",
+            is_last: false,
             ..Self::refused(
                 StatusCode::BAD_GATEWAY,
                 "transport",

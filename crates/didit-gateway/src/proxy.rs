@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::{
     attempts::{CountAttempts, Sent},
-    body::{Answer, Upload},
+    body::{Answer, Ended, Upload},
     hop,
     log::{CallLine, Named},
     problem::Problem,
@@ -71,7 +71,7 @@ impl Proxy {
     ) -> Response<Answer> {
         let (began, sent) = (Instant::now(), Sent::default());
         let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
-        let named = self.name(&request);
+        let (named, ended) = (self.name(&request), Ended::of(request.body()));
         let framed = if http1 { conversation.next_request() } else { Ok(()) };
         let framed = framed.map_err(|violation| {
             Problem::refused(
@@ -82,22 +82,19 @@ impl Proxy {
             )
         });
         let outcome = match framed {
-            Ok(()) => self.pass(request, &named, &sent).await,
+            Ok(()) => self.pass(request, &named, &sent, &ended).await,
             Err(problem) => Err(problem),
         };
+        let is_last = outcome.as_ref().is_err_and(|problem| problem.is_last);
         let (layer, mut response) = match outcome {
             Ok(response) => (None, response),
-            Err(problem) => {
-                let layer = problem.layer;
-                let mut response = problem.into_response(Some(&named.id), sent.count());
-                if http1 && layer == "gateway" {
-                    // What is left of the request is not worth reading, or cannot be told from the next one.
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                    conversation.linger();
-                }
-                (Some(layer), response)
-            }
+            Err(problem) => (Some(problem.layer), problem.into_response(Some(&named.id), sent.count())),
         };
+        if http1 && (is_last || !ended.is_reached()) {
+            // Whoever answers: what is left of the request is not worth reading, or cannot be told from the next one.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            conversation.linger();
+        }
         let (status, attempts) = (response.status(), sent.count());
         let headers = response.headers_mut();
         headers.insert(self.correlation.clone(), header_of(&named.id));
@@ -114,12 +111,18 @@ impl Proxy {
         Named::new(id, &self.routes, request)
     }
 
-    async fn pass(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Response<Answer>, Problem> {
+    async fn pass(
+        &self,
+        request: Request<Incoming>,
+        named: &Named,
+        sent: &Sent,
+        ended: &Ended,
+    ) -> Result<Response<Answer>, Problem> {
         let mut phase = self.phase.clone();
         if *phase.borrow_and_update() > Phase::Serving {
             return Err(Problem::stopping());
         }
-        let request = self.prepare(request, named, sent)?;
+        let request = self.prepare(request, named, sent, ended)?;
         let mut call = std::pin::pin!(self.service.clone().oneshot(request));
         let result = loop {
             let now = tokio::select! {
@@ -148,7 +151,13 @@ impl Proxy {
     }
 
     /// What goes to the layers.
-    fn prepare(&self, request: Request<Incoming>, named: &Named, sent: &Sent) -> Result<Request<Upload>, Problem> {
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        named: &Named,
+        sent: &Sent,
+        ended: &Ended,
+    ) -> Result<Request<Upload>, Problem> {
         let (mut parts, body) = request.into_parts();
         self.doorkeeper.check(&parts)?;
         let mut options = CallOptions::new().correlation_id(named.id.clone());
@@ -176,7 +185,8 @@ impl Proxy {
         parts.uri = Uri::from(path);
         let version = parts.version;
         let Settings { max_body, body_timeout, .. } = &self.settings;
-        let mut request = Request::new(Upload::new(body, *max_body, body_timeout.0, named.workflow.clone()));
+        let upload = Upload::new(body, ended.clone(), *max_body, body_timeout.0, named.workflow.clone());
+        let mut request = Request::new(upload);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method, parts.uri, parts.headers);
         *request.version_mut() = version;
         pass_on(&mut request, self.doorkeeper.name());

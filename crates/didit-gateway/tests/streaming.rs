@@ -198,3 +198,32 @@ async fn bad_uploads_of_one_application_do_not_shut_out_the_others() {
         assert_eq!(send(gateway.local_addr(), get("/v3/sessions/")).await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn every_answer_that_leaves_a_body_unread_arrives_and_ends_the_connection() {
+    let upstream = Upstream::http(|_, _| async {
+        let mut response = Response::new(body_of(""));
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+    .unwrap();
+    let config = "circuit_breaker.consecutive_failures = 1\nretry.max_attempts = 1";
+    let gateway = gateway(&base(&upstream), config).await;
+    assert_eq!(send(gateway.local_addr(), get("/v3/sessions/")).await.status, 500);
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    let open = "\"layer\":\"circuit-breaker\"";
+    // Without a body there is nothing unread.
+    for _ in 0..2 {
+        stream.write_all(b"GET /v3/sessions/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let answer = until(&mut stream, "}").await;
+        assert!(answer.contains(open) && !answer.contains("connection: close"), "{answer}");
+    }
+    let length = 4 << 20;
+    let head = format!("POST /v3/session/ HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // All of it goes out before anything is read, as with clients that cannot do both at once.
+    stream.write_all(&vec![b'x'; length]).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(open), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+}
