@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
-use tower_didit::telemetry::IdScan;
+use tower_didit::{call::SenderWait, telemetry::IdScan};
 
 use crate::{log::CallLine, socket::InFlight};
 
@@ -25,6 +25,8 @@ pub(crate) enum UploadError {
     TooLarge { most: u64 },
     #[error("no byte of the request's body came in for {after:?}")]
     Slow { after: Duration },
+    #[error("the request's body had not come in when the time for the call was over")]
+    Late,
     #[error("the request's body broke off")]
     Broken,
 }
@@ -38,15 +40,18 @@ pub(crate) enum AnswerError {
     Broken,
 }
 
-/// Whether a request's body was read to its end; shared by the body and whoever answers the request.
+/// How far a request's body was read; shared by the body and whoever answers the request.
 #[derive(Clone, Debug)]
-pub(crate) struct Ended(Arc<AtomicBool>);
+pub(crate) struct Progress {
+    ended: Arc<AtomicBool>,
+    wait: SenderWait,
+}
 
 /// A request's body on its way to the upstream.
 #[derive(Debug)]
 pub(crate) struct Upload {
     body: Incoming,
-    ended: Ended,
+    progress: Progress,
     left: u64,
     most: u64,
     stall: Stall,
@@ -79,20 +84,21 @@ struct Stall {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-// ===== impl Ended =====
+// ===== impl Progress =====
 
-impl Ended {
+impl Progress {
     /// A request without a body has ended with its head.
     pub(crate) fn of(body: &impl Body) -> Self {
-        Self(Arc::new(AtomicBool::new(body.is_end_stream())))
+        Self { ended: Arc::new(AtomicBool::new(body.is_end_stream())), wait: SenderWait::default() }
     }
 
-    pub(crate) fn is_reached(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
-    fn reach(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Whether the application is waited for.
+    pub(crate) fn wait(&self) -> &SenderWait {
+        &self.wait
     }
 }
 
@@ -101,13 +107,13 @@ impl Ended {
 impl Upload {
     pub(crate) fn new(
         body: Incoming,
-        ended: Ended,
+        progress: Progress,
         most: u64,
         after: Duration,
         workflow: Option<Arc<OnceLock<String>>>,
     ) -> Self {
         let workflow = workflow.map(|known| (IdScan::workflow(), known));
-        Self { body, ended, left: most, most, stall: Stall::new(after), workflow }
+        Self { body, progress, left: most, most, stall: Stall::new(after), workflow }
     }
 }
 
@@ -120,14 +126,16 @@ impl Body for Upload {
         let frame = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                this.progress.wait.set(true);
                 ready!(this.stall.poll(cx));
                 return Poll::Ready(Some(Err(UploadError::Slow { after: this.stall.after })));
             }
         };
         this.stall.progress();
+        this.progress.wait.set(false);
         // hyper does not ask for the end of a body that says it has ended.
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.body.is_end_stream()) {
-            this.ended.reach();
+            this.progress.ended.store(true, Ordering::Relaxed);
         }
         Poll::Ready(match frame {
             Some(Ok(frame)) => {

@@ -74,8 +74,16 @@ impl Problem {
         )
     }
 
+    /// A call that came to no answer. `is_late`: while its own body was waited for.
+    pub(crate) fn of_call<E: std::error::Error + 'static>(error: &Error<E>, is_late: bool) -> Self {
+        match error.kind() {
+            ErrorKind::Deadline(_) | ErrorKind::AttemptTimeout(_) if is_late => Self::of_upload(UploadError::Late),
+            _ => Self::of(error),
+        }
+    }
+
     /// A call that came to no answer.
-    pub(crate) fn of<E: std::error::Error + 'static>(error: &Error<E>) -> Self {
+    fn of<E: std::error::Error + 'static>(error: &Error<E>) -> Self {
         let retry_after = error.retry_at().map(|at| at.saturating_duration_since(Instant::now()));
         let detail = Chain(error.kind()).to_string();
         let of = |status, kind, title, layer| Self { status, kind, title, layer, detail, retry_after, is_last: false };
@@ -128,7 +136,7 @@ impl Problem {
             UploadError::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large")
             }
-            UploadError::Slow { .. } => {
+            UploadError::Slow { .. } | UploadError::Late => {
                 (StatusCode::REQUEST_TIMEOUT, "body-slow", "The request's body came too slowly")
             }
             UploadError::Broken => (StatusCode::BAD_REQUEST, "body-broken", "The request's body broke off"),

@@ -16,7 +16,7 @@ use tracing::Span;
 
 use crate::{
     attempts::{CountAttempts, Sent},
-    body::{Answer, Ended, Upload},
+    body::{Answer, Progress, Upload},
     hop,
     log::{CallLine, Named},
     problem::Problem,
@@ -71,7 +71,7 @@ impl Proxy {
     ) -> Response<Answer> {
         let (began, sent) = (Instant::now(), Sent::default());
         let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
-        let (named, ended) = (self.name(&request), Ended::of(request.body()));
+        let (named, progress) = (self.name(&request), Progress::of(request.body()));
         let framed = if http1 { conversation.next_request() } else { Ok(()) };
         let framed = framed.map_err(|violation| {
             Problem::refused(
@@ -82,7 +82,7 @@ impl Proxy {
             )
         });
         let outcome = match framed {
-            Ok(()) => self.pass(request, &named, &sent, &ended).await,
+            Ok(()) => self.pass(request, &named, &sent, &progress).await,
             Err(problem) => Err(problem),
         };
         let is_last = outcome.as_ref().is_err_and(|problem| problem.is_last);
@@ -90,7 +90,7 @@ impl Proxy {
             Ok(response) => (None, response),
             Err(problem) => (Some(problem.layer), problem.into_response(Some(&named.id), sent.count())),
         };
-        if http1 && (is_last || !ended.is_reached()) {
+        if http1 && (is_last || !progress.is_ended()) {
             // Whoever answers: what is left of the request is not worth reading, or cannot be told from the next one.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             conversation.linger();
@@ -116,13 +116,13 @@ impl Proxy {
         request: Request<Incoming>,
         named: &Named,
         sent: &Sent,
-        ended: &Ended,
+        progress: &Progress,
     ) -> Result<Response<Answer>, Problem> {
         let mut phase = self.phase.clone();
         if *phase.borrow_and_update() > Phase::Serving {
             return Err(Problem::stopping());
         }
-        let request = self.prepare(request, named, sent, ended)?;
+        let request = self.prepare(request, named, sent, progress)?;
         let mut call = std::pin::pin!(self.service.clone().oneshot(request));
         let result = loop {
             let now = tokio::select! {
@@ -138,7 +138,7 @@ impl Proxy {
                 Phase::Serving | Phase::Stopping => {}
             }
         };
-        let response = result.map_err(|error| Problem::of(&error))?;
+        let response = result.map_err(|error| Problem::of_call(&error, progress.wait().is_set()))?;
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
             // Nobody asked for another protocol: the request's Upgrade stays here.
@@ -156,7 +156,7 @@ impl Proxy {
         request: Request<Incoming>,
         named: &Named,
         sent: &Sent,
-        ended: &Ended,
+        progress: &Progress,
     ) -> Result<Request<Upload>, Problem> {
         let (mut parts, body) = request.into_parts();
         self.doorkeeper.check(&parts)?;
@@ -185,7 +185,7 @@ impl Proxy {
         parts.uri = Uri::from(path);
         let version = parts.version;
         let Settings { max_body, body_timeout, .. } = &self.settings;
-        let upload = Upload::new(body, ended.clone(), *max_body, body_timeout.0, named.workflow.clone());
+        let upload = Upload::new(body, progress.clone(), *max_body, body_timeout.0, named.workflow.clone());
         let mut request = Request::new(upload);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method, parts.uri, parts.headers);
         *request.version_mut() = version;
@@ -194,6 +194,7 @@ impl Proxy {
         let extensions = request.extensions_mut();
         extensions.insert(options);
         extensions.insert(sent.clone());
+        extensions.insert(progress.wait().clone());
         Ok(request)
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::error::LayerError;
+use crate::{call::SenderSlow, error::LayerError};
 
 /// The error of [`AttemptTimeout`](super::AttemptTimeout): no answer in time, or the inner service failed.
 pub type Error<E> = LayerError<Elapsed, E>;
@@ -10,6 +10,8 @@ pub type Error<E> = LayerError<Elapsed, E>;
 #[error("the attempt was not answered within {after:?}")]
 pub struct Elapsed {
     pub(super) after: Duration,
+    #[source]
+    pub(super) sender: Option<SenderSlow>,
 }
 
 impl Elapsed {

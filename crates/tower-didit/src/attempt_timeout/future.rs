@@ -6,7 +6,10 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::{Elapsed, Error};
-use crate::{call::current, expiring::Expiring};
+use crate::{
+    call::{SenderSlow, SenderWait, current},
+    expiring::Expiring,
+};
 
 pin_project! {
     /// The response of [`AttemptTimeout`](super::AttemptTimeout).
@@ -14,12 +17,13 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: Expiring<F, Elapsed>,
+        sender: Option<SenderWait>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: Expiring<F, Elapsed>) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: Expiring<F, Elapsed>, sender: Option<SenderWait>) -> Self {
+        Self { inner, sender }
     }
 }
 
@@ -30,8 +34,10 @@ where
     type Output = Result<T, Error<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.project().inner.poll(cx));
-        if matches!(result, Err(Error::Layer(_))) {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        if let Err(Error::Layer(elapsed)) = &mut result {
+            elapsed.sender = this.sender.as_ref().filter(|sender| sender.is_set()).map(|_| SenderSlow);
             current::cut_off("timeout");
         }
         Poll::Ready(result)

@@ -42,7 +42,10 @@ pub use self::{
     future::ResponseFuture,
     layer::AttemptTimeoutLayer,
 };
-use crate::{call::current, expiring::Expiring};
+use crate::{
+    call::{SenderWait, current},
+    expiring::Expiring,
+};
 
 /// Ends an attempt after its endpoint's timeout; see the [module](self).
 #[derive(Clone, Debug)]
@@ -79,6 +82,7 @@ where
         let endpoint = self.routes.find(request.method(), request.uri().path());
         let after = endpoint.map_or(self.unknown, |id| self.routes.get(id).attempt_timeout());
         let at = current::now() + after.min(AttemptTimeoutLayer::MAX);
-        ResponseFuture::new(Expiring::new(self.inner.call(request), at, Elapsed { after }))
+        let sender = SenderWait::of(request.extensions());
+        ResponseFuture::new(Expiring::new(self.inner.call(request), at, Elapsed { after, sender: None }), sender)
     }
 }

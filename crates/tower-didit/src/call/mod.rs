@@ -26,9 +26,11 @@ mod options;
 #[cfg(feature = "telemetry")]
 pub(crate) mod phases;
 mod report;
+mod sender;
 
 pub use self::{
     id::{CorrelationId, IdempotencyKey, InvalidId, OperationId},
     options::{CallOptions, Priority, RetryOverride},
     report::{CallReport, Provenance},
+    sender::{SenderSlow, SenderWait},
 };

@@ -12,7 +12,10 @@ use super::{
     machine::{Health, Machine, Ticket},
     policy::TripPolicy,
 };
-use crate::{call::current, random::Randomness};
+use crate::{
+    call::{SenderWait, current},
+    random::Randomness,
+};
 
 /// What a probe may take beyond its attempt timeout before it counts as lost.
 const GRACE: Duration = Duration::from_secs(5);
@@ -104,6 +107,7 @@ pub(super) struct Pass {
     ticket: Option<Ticket>,
     // When the call must have ended.
     deadline: Option<Instant>,
+    sender: Option<SenderWait>,
 }
 
 impl Pass {
@@ -111,7 +115,8 @@ impl Pass {
     pub(super) fn admit<B>(circuits: &Arc<Circuits>, request: &Request<B>, now: Instant) -> Result<Self, Open> {
         let place = circuits.place(request);
         let ticket = circuits.admit(place, now)?;
-        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket), deadline: current::deadline() })
+        let sender = SenderWait::of(request.extensions());
+        Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket), deadline: current::deadline(), sender })
     }
 
     pub(super) fn settle(&mut self, health: Health) {
@@ -131,9 +136,10 @@ impl Pass {
     }
 
     /// A caller who went away says nothing about the service. One whose time ran out waiting for it does: a service that
-    /// hangs must be noticed even if every deadline is shorter than its timeout.
+    /// hangs must be noticed even if every deadline is shorter than its timeout. Unless it was the sender who hung.
     fn let_go(&mut self) {
-        let hung = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_senders = self.sender.as_ref().is_some_and(SenderWait::is_set);
+        let hung = !is_senders && self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         self.settle(if hung { Health::Bad { retry_after: None } } else { Health::Unknown });
     }
 }

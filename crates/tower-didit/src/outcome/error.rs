@@ -5,6 +5,7 @@ use std::{error::Error as StdError, io};
 use tokio::time::Instant;
 
 use super::{NotSent, Outcome};
+use crate::call::SenderSlow;
 
 /// Ends the source chain of an error that a layer made *instead of* sending the request.
 ///
@@ -85,7 +86,7 @@ pub fn of_error(error: &(dyn StdError + 'static)) -> Outcome {
 /// Far more links than real errors have; an error that is its own source must not hang the call.
 const MOST_LINKS: usize = 64;
 
-/// Whether an attempt failed of the request's own body, or of what else the client was given.
+/// Whether an attempt failed of the request's own body, of how slowly that came, or of what else the client was given.
 ///
 /// The request is [`Ambiguous`](Outcome::Ambiguous), for its head was sent; but the server has no part in it. hyper says
 /// so itself on HTTP/1, and on HTTP/2 the stream was then reset from this side.
@@ -93,6 +94,9 @@ pub(super) fn is_own(error: &(dyn StdError + 'static)) -> bool {
     let mut link = Some(error);
     for _ in 0..MOST_LINKS {
         let Some(error) = link else { break };
+        if error.is::<SenderSlow>() {
+            return true;
+        }
         #[cfg(feature = "hyper")]
         if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>()
             && error.is_connect()
