@@ -15,6 +15,8 @@ use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 use tower_didit::{call::CorrelationId, telemetry};
 
+use crate::attempts::Sent;
+
 /// The target of the lines, for filters.
 pub(crate) const TARGET: &str = "didit_gateway::access";
 
@@ -31,15 +33,16 @@ pub(crate) struct Named {
     pub(crate) workflow: Option<Arc<OnceLock<String>>>,
 }
 
-/// The line of a call, written when it is dropped: at the end of its answer.
+/// The line of a call, written when it is dropped: at the end of its answer, or when nobody is there to have one.
 #[derive(Debug)]
 pub(crate) struct CallLine {
     pub(crate) named: Named,
     pub(crate) method: Method,
-    pub(crate) status: StatusCode,
+    /// `None` until there is an answer.
+    pub(crate) status: Option<StatusCode>,
     /// Who decided, if it was not the upstream.
     pub(crate) layer: Option<&'static str>,
-    pub(crate) attempts: u32,
+    pub(crate) sent: Sent,
     pub(crate) began: Instant,
     /// Bytes of the answer's body.
     pub(crate) bytes: u64,
@@ -93,21 +96,22 @@ impl Named {
 
 impl Drop for CallLine {
     fn drop(&mut self) {
-        let Self { named, method, status, layer, attempts, began, bytes, complete } = self;
+        let Self { named, method, status, layer, sent, began, bytes, complete } = self;
         tracing::info!(
             target: TARGET,
             correlation_id = named.id.as_str(),
             http.request.method = method.as_str(),
             url.template = named.route(),
-            http.response.status_code = status.as_u16(),
+            http.response.status_code = status.map(|status| status.as_u16()),
             http.response.body.size = *bytes,
             complete = *complete,
             layer,
-            attempts,
+            attempts = sent.count(),
             duration_ms = began.elapsed().as_secs_f64() * 1_000.0,
             session_id = named.session,
             workflow_id = named.workflow.as_ref().and_then(|workflow| workflow.get()),
-            "answered",
+            "{}",
+            if status.is_some() { "answered" } else { "cancelled" },
         );
     }
 }

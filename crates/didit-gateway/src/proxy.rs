@@ -69,9 +69,19 @@ impl Proxy {
         conversation: &Conversation,
         in_flight: InFlight,
     ) -> Response<Answer> {
-        let (began, sent) = (Instant::now(), Sent::default());
-        let (http1, method) = (request.version() < Version::HTTP_2, request.method().clone());
-        let (named, progress) = (self.name(&request), Progress::of(request.body()));
+        let (http1, progress, sent) =
+            (request.version() < Version::HTTP_2, Progress::of(request.body()), Sent::default());
+        // Written by its end, whatever that is: a client that leaves ends this future.
+        let mut line = CallLine {
+            named: self.name(&request),
+            method: request.method().clone(),
+            status: None,
+            layer: None,
+            sent: sent.clone(),
+            began: Instant::now(),
+            bytes: 0,
+            complete: false,
+        };
         let framed = if http1 { conversation.next_request() } else { Ok(()) };
         let framed = framed.map_err(|violation| {
             Problem::refused(
@@ -82,25 +92,23 @@ impl Proxy {
             )
         });
         let outcome = match framed {
-            Ok(()) => self.pass(request, &named, &sent, &progress).await,
+            Ok(()) => self.pass(request, &line.named, &sent, &progress).await,
             Err(problem) => Err(problem),
         };
         let is_last = outcome.as_ref().is_err_and(|problem| problem.is_last);
         let (layer, mut response) = match outcome {
             Ok(response) => (None, response),
-            Err(problem) => (Some(problem.layer), problem.into_response(Some(&named.id), sent.count())),
+            Err(problem) => (Some(problem.layer), problem.into_response(Some(&line.named.id), sent.count())),
         };
         if http1 && (is_last || !progress.is_ended()) {
             // Whoever answers: what is left of the request is not worth reading, or cannot be told from the next one.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             conversation.linger();
         }
-        let (status, attempts) = (response.status(), sent.count());
+        (line.status, line.layer) = (Some(response.status()), layer);
         let headers = response.headers_mut();
-        headers.insert(self.correlation.clone(), header_of(&named.id));
-        headers.insert(ATTEMPTS, attempts.into());
-        let (bytes, complete) = (0, false);
-        let line = CallLine { named, method, status, layer, attempts, began, bytes, complete };
+        headers.insert(self.correlation.clone(), header_of(&line.named.id));
+        headers.insert(ATTEMPTS, sent.count().into());
         response.map(|answer| answer.ending(line, in_flight))
     }
 

@@ -11,6 +11,7 @@ use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use support::*;
+use tokio::io::AsyncWriteExt;
 
 const GOLDEN: &str = include_str!("golden/access.jsonl");
 const TABLE: &str = include_str!("../src/log.md");
@@ -64,6 +65,26 @@ async fn the_lines_are_the_golden_ones() {
         return;
     }
     assert_eq!(text, GOLDEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_before_its_answer_leaves_a_line() {
+    let upstream = tests::Upstream::http(|_, _| std::future::pending::<http::Response<tests::AnyBody>>()).unwrap();
+    let process = Process::start(&["--upstream", &base(&upstream)], &[]);
+    let mut stream = tokio::net::TcpStream::connect(process.address).await.unwrap();
+    let head = "GET /v3/sessions/ HTTP/1.1\r\nhost: localhost\r\nx-correlation-id: gone\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while send(process.operations, get("/status")).await.json()["calls_in_flight"] != 1 || upstream.accepted() == 0 {}
+    drop(stream);
+    while send(process.operations, get("/status")).await.json()["calls_in_flight"] != 0 {}
+    let log = process.stop();
+    let lines: Vec<_> = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    let lines: Vec<_> = lines.iter().filter(|line| line["target"] == "didit_gateway::access").collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = lines[0];
+    assert_eq!((&line["message"], &line["correlation_id"]), (&"cancelled".into(), &"gone".into()));
+    assert_eq!((&line["attempts"], &line["complete"]), (&1.into(), &false.into()));
+    assert_eq!(line.get("http.response.status_code"), None);
 }
 
 #[test]
