@@ -23,7 +23,10 @@ use crate::{
 /// How many connections operators may have at once: scrapers and probes are few.
 const CONNECTIONS: usize = 64;
 
-/// How long one may take, a slow head and an idle wait included.
+/// How long a head may take, and how long the next is waited for: who has nothing to ask makes room for who has.
+const HEAD: Duration = Duration::from_secs(2);
+
+/// How long one may take, all its requests included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What there is to show.
@@ -54,7 +57,8 @@ pub(crate) async fn serve(listener: TcpListener, operations: Arc<Operations>) {
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
-            let served = builder.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            let builder = builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            let served = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(PATIENCE, served).await;
             drop(place);
         });

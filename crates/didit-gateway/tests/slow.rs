@@ -70,3 +70,17 @@ async fn a_client_of_http2_that_takes_no_answer_is_let_go_of() {
     drip(gateway.local_addr(), &[preface, settings, request].concat(), &[ping]).await;
     assert_eq!(upstream.accepted(), 1);
 }
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_operators_out() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "").await;
+    let operations = gateway.operations_addr().unwrap();
+    let mut silent = Vec::new();
+    // More than there are places.
+    for _ in 0..80 {
+        silent.push(TcpStream::connect(operations).await.unwrap());
+    }
+    // The helper's own patience is half of what a connection may take in all.
+    assert_eq!(send(operations, get("/healthz")).await.status, http::StatusCode::OK);
+}
