@@ -86,11 +86,11 @@ pub(crate) struct Socket {
 /// How long a peer may go on sending what is not read, once it has its answer.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The codes that a stream of HTTP/2 is reset with because of what the peer sent.
-const REFUSALS: [Reason; 7] = [
+/// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
+/// streams that were answered before their body had come in.
+const REFUSALS: [Reason; 6] = [
     Reason::PROTOCOL_ERROR,
     Reason::FLOW_CONTROL_ERROR,
-    Reason::STREAM_CLOSED,
     Reason::FRAME_SIZE_ERROR,
     Reason::REFUSED_STREAM,
     Reason::COMPRESSION_ERROR,

@@ -102,3 +102,34 @@ async fn what_http2_does_not_allow_leaves_a_line() {
         lines.iter().map(|line| line["reason"].as_str().unwrap().split(':').next().unwrap()).collect();
     assert_eq!(reasons, ["http2 error", "http2 error", "stream reset"], "{lines:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_answered_early_is_not_refused_as_well() {
+    let upstream = echo();
+    let environment = [("DIDIT_ATTEMPT_TIMEOUT__UNKNOWN", "100ms"), ("DIDIT_RETRY__MAX_ATTEMPTS", "1")];
+    let process = Process::start(&["--upstream", &base(&upstream)], &environment);
+    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // POST / at localhost, whose body goes on behind the answer.
+    let request: &[u8] = b"\0\0\x0e\x01\x04\0\0\0\x01\x83\x86\x84\x41\x09localhost";
+    let data: &[u8] = b"\0\0\x01\0\0\0\0\0\x01x";
+    let (mut reader, mut writer) = TcpStream::connect(process.address).await.unwrap().into_split();
+    writer.write_all(&[preface, request, data].concat()).await.unwrap();
+    let (mut came, mut piece) = (Vec::new(), [0; 4096]);
+    while !came.windows(11).any(|text| text.ends_with(b"body-slow")) {
+        let read = timeout(LONG, reader.read(&mut piece)).await.unwrap().unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&came));
+        came.extend_from_slice(&piece[..read]);
+    }
+    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping";
+    writer.write_all(&[data, data, ping].concat()).await.unwrap();
+    while !came.ends_with(b"pingping") {
+        match timeout(LONG, reader.read(&mut piece)).await.unwrap() {
+            Ok(read @ 1..) => came.extend_from_slice(&piece[..read]),
+            _ => break,
+        }
+    }
+    drop((reader, writer));
+    let log = process.stop();
+    assert_eq!(refused(&log), Vec::<Value>::new(), "{log}");
+    assert!(log.contains("\"http.response.status_code\":408"), "{log}");
+}
