@@ -60,6 +60,11 @@ pub(super) fn allowed(schema: &Value) -> Option<String> {
     Some(format!("allowed is {} to {}{or_off}", least?, most?))
 }
 
+/// Whether what is given may not be shown.
+pub(super) fn is_hidden(schema: &Value) -> bool {
+    schema.get("writeOnly").is_some_and(|hidden| hidden == true)
+}
+
 /// Whether only text fits.
 pub(super) fn is_text(schema: &Value) -> bool {
     match schema.get("type") {

@@ -117,7 +117,8 @@ impl Sources {
             // A number that no type holds is the one value that is refused before its setting is known.
             let (key, value) = file::value_at(text, format, bad.offset).unzip();
             let allowed = key.as_ref().and_then(|key| self.allowed(key));
-            let given = value.map(|value| format!("{value}: ")).unwrap_or_default();
+            let is_hidden = key.as_ref().is_some_and(|key| self.is_hidden(key));
+            let given = value.filter(|_| !is_hidden).map(|value| format!("{value}: ")).unwrap_or_default();
             error(bad.offset, key, with(format!("{given}{}", bad.message), allowed))
         })?;
         if !value.is_object() {
@@ -257,6 +258,13 @@ impl Sources {
             let allowed = self.allowed(&key);
             LoadError { origin: self.origin(&key, part), key: Some(key), message: with(message, allowed) }
         })
+    }
+
+    /// Whether a key is a secret's, or stands inside of what was given for one.
+    fn is_hidden(&self, key: &Key) -> bool {
+        let stack = schema::inlined::<Config>();
+        let mut above = (1..=key.0.len()).map(|length| Key(key.0[..length].to_vec()));
+        above.any(|key| self.schema_of(&key, &stack).is_some_and(schema::is_hidden))
     }
 
     /// What a setting may be.

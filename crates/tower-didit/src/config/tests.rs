@@ -277,6 +277,14 @@ fn the_key_is_never_shown_and_may_lie_in_a_file() {
     let config = Config::from_toml("api_key = 'canary-key'").unwrap();
     assert!(!format!("{config:?}").contains("canary"));
     assert_eq!(serde_json::to_value(&config).unwrap()["api_key"], "[redacted]");
+    for text in [
+        "api_key = 99999999999999999999994711",
+        "api_key = [99999999999999999999994711]",
+        "api_key = { x = 99999999999999999999994711 }",
+    ] {
+        let error = refused(text);
+        assert!(error.contains("line 1, column ") && !error.contains("4711"), "{error}");
+    }
     for text in ["api_key = 4711", "api_key = \"canary\\nkey\"", "api_key = ['canary']"] {
         let error = refused(text);
         assert!(error.contains("line 1, column 11: api_key: ") && !error.contains("canary"), "{error}");
@@ -289,6 +297,10 @@ fn the_key_is_never_shown_and_may_lie_in_a_file() {
     assert_eq!(config.api_key.as_ref().unwrap().expose(), "key-in-a-file");
     let shown = serde_json::to_value(&config).unwrap();
     assert_eq!((shown["api_key_file"].as_str(), shown.get("api_key")), (file.to_str(), None));
+    fs::write(&file, "[redacted]\n").unwrap();
+    let error = with(&[("DIDIT_API_KEY_FILE", file.to_str().unwrap())]).config().unwrap_err().to_string();
+    fs::remove_file(&file).unwrap();
+    assert!(error.contains("\"[redacted]\" is what is shown instead of a secret"), "{error}");
     let error = refused("\napi_key = '[redacted]'");
     assert!(error.starts_with("stack.toml, line 2, column 11: api_key: \"[redacted]\" is what is shown"), "{error}");
     assert!(refused("api_key_file = '/no/such/file'").contains("line 1, column 16: api_key_file: "));

@@ -34,6 +34,8 @@ pub struct HiddenText {
 /// What is shown instead of a secret.
 const REDACTED: &str = "[redacted]";
 
+const NO_SECRET: &str = "is what is shown instead of a secret; the secret itself is needed, or a file that holds it";
+
 /// The word that switches a setting off.
 const OFF: &str = "off";
 
@@ -95,10 +97,14 @@ impl HiddenText {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read.
+    /// If the file cannot be read, or holds what is shown instead of a secret.
     pub fn read(file: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(file)?;
-        Ok(Self { text: text.trim_end().into(), is_from_file: true })
+        let text = text.trim_end();
+        if text == REDACTED {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{REDACTED:?} {NO_SECRET}")));
+        }
+        Ok(Self { text: text.into(), is_from_file: true })
     }
 
     /// Whether there is nothing to write out, for serde's `skip_serializing_if`: settings name the file that a text came
@@ -124,9 +130,9 @@ impl<'de> Deserialize<'de> for HiddenText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         // serde's errors quote the value.
         match serde_json::Value::deserialize(from)? {
-            serde_json::Value::String(text) if text == REDACTED => Err(Error::custom(format_args!(
-                "{REDACTED:?} is what is shown instead of a secret; the secret itself is needed, or a file that holds it"
-            ))),
+            serde_json::Value::String(text) if text == REDACTED => {
+                Err(Error::custom(format_args!("{REDACTED:?} {NO_SECRET}")))
+            }
             serde_json::Value::String(text) => Ok(text.as_str().into()),
             _ => Err(Error::custom("it is no text; write it in quotes")),
         }
@@ -143,7 +149,7 @@ impl JsonSchema for HiddenText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
+        json_schema!({ "type": "string", "writeOnly": true })
     }
 }
 
