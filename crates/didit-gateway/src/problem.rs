@@ -155,6 +155,11 @@ impl Problem {
             StatusCode::URI_TOO_LONG => {
                 ("target-too-long", "The request's target is too long", "it is no path of Didit's")
             }
+            StatusCode::REQUEST_TIMEOUT => (
+                "head-slow",
+                "The request's head came too slowly",
+                "`gateway.header_timeout` bounds the time from its first byte to its last",
+            ),
             _ => (
                 "unreadable",
                 "The request cannot be read",

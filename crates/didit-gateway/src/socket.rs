@@ -45,8 +45,10 @@ pub(crate) struct Conversation {
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
-    /// What hyper itself answered, and under which name.
+    /// What was answered before anybody was asked, and under which name.
     refusal: Option<(CorrelationId, StatusCode)>,
+    /// Whether a head was given up that did not come to its end.
+    is_late: bool,
     /// When the head at hand began, if one did, and how many were before it.
     head: Option<(u64, Instant)>,
     /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
@@ -86,6 +88,9 @@ pub(crate) struct Socket {
 /// How long a peer may go on sending what is not read, once it has its answer.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// The answer to a head that did not end, but for its document.
+const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n";
+
 /// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
 /// streams that were answered before their body had come in.
 const REFUSALS: [Reason; 6] = [
@@ -102,7 +107,8 @@ const REFUSALS: [Reason; 6] = [
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
         let now = Instant::now();
-        let followed = Followed { framing: Framing::new(), refusal: None, head: None, active: now, moved: now };
+        let followed =
+            Followed { framing: Framing::new(), refusal: None, is_late: false, head: None, active: now, moved: now };
         Arc::new(Self {
             framing: Mutex::new(followed),
             in_flight: AtomicUsize::new(0),
@@ -146,7 +152,7 @@ impl Conversation {
         self.lingering.store(true, Ordering::Relaxed);
     }
 
-    /// What hyper itself answered the last request with, and under which name.
+    /// What the last request was answered with before anybody was asked, and under which name.
     pub(crate) fn refusal(&self) -> Option<(CorrelationId, StatusCode)> {
         self.followed().refusal.clone()
     }
@@ -165,6 +171,19 @@ impl Conversation {
         Some(instead)
     }
 
+    /// What is to be written to a peer that did not end its head, if that is why the connection ends.
+    fn last_words(&self, correlation: &HeaderName) -> Option<Bytes> {
+        // Nothing can be put behind an answer that is not written yet.
+        let mut followed = self.followed();
+        if !followed.is_late || self.answering.load(Ordering::Relaxed) {
+            return None;
+        }
+        let id = CorrelationId::random();
+        let (status, text) = Problem::in_place_of(LATE, None, correlation, &id)?;
+        followed.refusal = Some((id, status));
+        Some(text)
+    }
+
     fn is_http2(&self) -> bool {
         self.followed().framing.is_http2()
     }
@@ -175,10 +194,11 @@ impl Conversation {
     }
 
     /// Ends when the peer has taken too long: over a head, counted from its first byte; without a request, whatever else
-    /// it sent; or, in HTTP/2, where nothing can be written without its leave, over taking any of its answers.
-    pub(crate) async fn silence(&self, head: Duration, idle: Duration, body: Duration) {
+    /// it sent; or, in HTTP/2, where nothing can be written without its leave, over taking any of its answers. Says whether
+    /// it was a head.
+    pub(crate) async fn silence(&self, head: Duration, idle: Duration, body: Duration) -> bool {
         loop {
-            let end = {
+            let (end, head_end) = {
                 let followed = self.followed();
                 let in_flight = self.in_flight.load(Ordering::Relaxed);
                 let busy = in_flight > 0;
@@ -191,12 +211,15 @@ impl Conversation {
                     false => (!busy).then(|| since.max(followed.active) + head),
                 });
                 let idle_end = (!busy).then(|| followed.active + idle);
-                head_end.into_iter().chain(idle_end).chain(taken_end).min()
+                (head_end.into_iter().chain(idle_end).chain(taken_end).min(), head_end)
             };
             let now = Instant::now();
             let soon = now + head.min(idle).min(body);
             if end.is_some_and(|end| end <= now) {
-                return;
+                let is_head = head_end.is_some_and(|end| end <= now);
+                let mut followed = self.followed();
+                followed.is_late = is_head && !followed.framing.is_http2();
+                return is_head;
             }
             // Something may begin meanwhile, so no sleep is longer than what ends first may take.
             tokio::time::sleep_until(end.unwrap_or(soon).min(soon)).await;
@@ -291,6 +314,15 @@ impl Socket {
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(words) = self.conversation.last_words(&self.correlation) {
+            // So little fits where nothing else waits to be sent, and whoever is this slow is not waited for.
+            let _ = self.stream.try_write(&words);
+        }
     }
 }
 
@@ -393,7 +425,7 @@ mod tests {
         };
         tokio::select! {
             () = drip => {}
-            () = conversation.silence(HEAD, IDLE, BODY) => {}
+            _ = conversation.silence(HEAD, IDLE, BODY) => {}
         }
         began.elapsed().as_secs()
     }
@@ -438,7 +470,7 @@ mod tests {
         };
         tokio::select! {
             () = answered => {}
-            () = conversation.silence(HEAD, IDLE, BODY) => {}
+            _ = conversation.silence(HEAD, IDLE, BODY) => {}
         }
         assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
     }
@@ -457,7 +489,7 @@ mod tests {
         };
         tokio::select! {
             () = upstream => {}
-            () = conversation.silence(HEAD, IDLE, BODY) => {}
+            _ = conversation.silence(HEAD, IDLE, BODY) => {}
         }
         assert_eq!(began.elapsed(), BODY * 4);
     }

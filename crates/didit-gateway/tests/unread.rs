@@ -133,3 +133,29 @@ async fn a_stream_that_was_answered_early_is_not_refused_as_well() {
     assert_eq!(refused(&log), Vec::<Value>::new(), "{log}");
     assert!(log.contains("\"http.response.status_code\":408"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_does_not_end_gets_a_document_and_a_line() {
+    let upstream = echo();
+    let environment = [("DIDIT_GATEWAY__HEADER_TIMEOUT", "100ms")];
+    let process = Process::start(&["--upstream", &base(&upstream)], &environment);
+    let good = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    // The second is late behind an answer.
+    let mut ids = BTreeSet::new();
+    for before in ["", good] {
+        let mut stream = TcpStream::connect(process.address).await.unwrap();
+        stream.write_all(before.as_bytes()).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+        let answers = rest(&mut stream).await;
+        let document = document(&answers[answers.rfind("HTTP/1.1 ").unwrap()..]);
+        assert_eq!(
+            (&document["status"], &document["type"]),
+            (&408.into(), &"urn:didit-gateway:problem:head-slow".into())
+        );
+        ids.insert(document["correlation_id"].as_str().unwrap().to_owned());
+    }
+    let lines = refused(&process.stop());
+    let told: BTreeSet<_> = lines.iter().map(|line| line["correlation_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((told, lines.len()), (ids, 2), "{lines:?}");
+    assert!(lines.iter().all(|line| line["http.response.status_code"] == 408), "{lines:?}");
+}
