@@ -13,6 +13,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::unconstrained,
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tower_didit::call::CorrelationId;
@@ -40,15 +41,15 @@ pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch
     let (connections, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(max_connections)));
     let builder = builder(&proxy.settings);
     let mut stopping = phase.subscribe();
+    let take = |stream, place| {
+        tokio::spawn(connection(stream, builder.clone(), Arc::clone(&proxy), connections.watcher(), place));
+    };
     let accept = async {
         loop {
             // The semaphore is never closed.
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let served = connection(stream, builder.clone(), Arc::clone(&proxy), connections.watcher(), place);
-                    tokio::spawn(served);
-                }
+                Ok((stream, _)) => take(stream, Some(place)),
                 // Out of descriptors, or a peer that left at once: neither is a reason to stop.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             }
@@ -63,7 +64,23 @@ pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch
         } => {}
     }
     let end = Instant::now() + grace.0;
+    // Whoever waits to be taken would be reset. All of them are told to come back, whether there is a place or not; they
+    // are no more than the others.
+    let mut waiting = 0;
+    while waiting < max_connections {
+        tokio::select! {
+            biased;
+            // The budget of a task is no reason to leave one behind.
+            Ok((stream, _)) = unconstrained(listener.accept()) => take(stream, None),
+            () = std::future::ready(()) => break,
+        }
+        waiting += 1;
+    }
     drop(listener);
+    if waiting > 0 {
+        // hyper ends a connection of which it has read nothing without an answer.
+        sleep(LINGER).await;
+    }
     let mut ended = std::pin::pin!(connections.shutdown());
     if timeout_at(end, &mut ended).await.is_err() {
         phase.send_replace(Phase::Over);
@@ -87,7 +104,7 @@ async fn connection(
     builder: auto::Builder<TokioExecutor>,
     proxy: Arc<Proxy>,
     watcher: Watcher,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 ) {
     // Answers are small; waiting for more to send would add up to 40 ms to each.
     let _ = stream.set_nodelay(true);

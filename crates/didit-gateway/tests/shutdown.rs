@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use support::*;
 use tests::Upstream;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify, time::timeout};
 
 /// An upstream that says when it has a request, and answers when it is told to.
 fn gated() -> (Upstream, Arc<Notify>, Arc<Notify>) {
@@ -120,4 +120,21 @@ async fn under_load_no_call_that_was_taken_is_lost() {
     }
     assert!(made >= 500 && come_back > 0, "{made} made, {come_back} told to come back");
     assert_eq!(sandbox.stats().sessions_made, made, "every session that was made was told of");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_place_is_told_to_come_back() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway.max_connections = 1").await;
+    let address = gateway.local_addr();
+    // The only place.
+    let kept = client();
+    assert_eq!(send_with(&kept, address, get("/v3/sessions/")).await.status, StatusCode::OK);
+    let request = "GET /v3/sessions/ HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    let answer = rest(&mut waiting).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("problem:stopping"), "{answer:?}");
+    assert_eq!(upstream.accepted(), 1);
 }
