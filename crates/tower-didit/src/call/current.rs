@@ -51,6 +51,9 @@ pub(crate) struct Call {
     /// A new idempotency key, made together with the call's id.
     #[cfg(any(feature = "correlation", feature = "idempotency"))]
     pub(crate) spare_key: Option<HeaderValue>,
+    /// The call's span, while nobody has taken it on himself to write into it.
+    #[cfg(feature = "telemetry")]
+    unclaimed_span: Option<tracing::Id>,
     /// How many requests went to the client.
     #[cfg(feature = "telemetry")]
     pub(crate) sent: u32,
@@ -206,6 +209,20 @@ pub(crate) fn cut_off_by() -> Option<&'static str> {
     return with(|call| call.cut_off).flatten();
     #[cfg(not(feature = "telemetry"))]
     None
+}
+
+/// Offers the span of the running call to the layer around the call within, or takes the offer back.
+#[cfg(feature = "correlation")]
+pub(crate) fn offer_span(_span: Option<&tracing::Span>) {
+    #[cfg(feature = "telemetry")]
+    with(|call| call.unclaimed_span = _span.and_then(tracing::Span::id));
+}
+
+/// Whether this is the span of the running call, and nobody else writes into it: only the first who asks does.
+#[cfg(feature = "telemetry")]
+pub(crate) fn claims_span(span: &tracing::Span) -> bool {
+    let offered = with(|call| call.unclaimed_span.take()).flatten();
+    offered.is_some_and(|offered| span.id() == Some(offered))
 }
 
 /// Notes that the running call waits for its next attempt.
