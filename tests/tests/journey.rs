@@ -21,7 +21,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
     DiditLayer, Randomness,
     body::ReplayBody,
-    correlation::{self, InCorrelation, InboundCorrelationLayer},
+    correlation::{self, CorrelationLayer, InCorrelation, InboundCorrelationLayer},
     stack::ErrorKind,
     telemetry::TelemetryLayer,
 };
@@ -356,6 +356,38 @@ async fn nothing_is_written_into_a_span_of_the_applications() {
         assert_eq!(fields, [&"mine".into(), &200.into(), &Value::Null], "{line}");
     }
     assert_eq!(log.grep("call ended").unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_a_span_writes_nothing_into_that_of_the_call_around_it() {
+    let log = JsonLog::default();
+    let _subscribed = tracing::subscriber::set_default(log.subscriber(Level::INFO));
+    // Fetches a token on its way to the client.
+    let token = TelemetryLayer::didit().layer(ReadinessProbe::new([Answer::Status(401, None); 3]));
+    let client = service_fn(move |_: Request<Body>| {
+        let token = token.clone();
+        async move {
+            let path = "/v3/session/11111111-2222-4333-8444-555555555555/decision/";
+            assert_eq!(token.oneshot(get(path)).await.unwrap().status(), 401);
+            tracing::info!("token fetched");
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        }
+    });
+    let correlation = CorrelationLayer::new();
+    let path = "/v3/session/99999999-2222-4333-8444-555555555555/decision/";
+    correlation.layer(client.clone()).oneshot(get(path)).await.unwrap();
+    let stacked = ServiceBuilder::new().layer(correlation.clone()).layer(TelemetryLayer::didit());
+    stacked.service(client.clone()).oneshot(get(path)).await.unwrap();
+    correlation.layer(correlation.layer(client)).oneshot(get(path)).await.unwrap();
+    let lines = log.grep("token fetched").unwrap();
+    assert_eq!(lines.len(), 3);
+    for (line, session) in lines.iter().zip([Value::Null, path.split('/').nth(3).into(), Value::Null]) {
+        for span in line["spans"].as_array().unwrap() {
+            let fields = ["session_id", "http.response.status_code", "error.type"].map(|name| &span[name]);
+            assert_eq!(fields, [&session, &Value::Null, &Value::Null], "{line}");
+        }
+    }
+    assert_eq!(log.grep("call ended").unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -363,3 +363,12 @@ async fn only_methods_that_need_a_key_get_one() {
         assert_eq!(key.is_some(), needs, "{method}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_with_very_many_values_of_one_header_is_repeated_as_it_was() {
+    let script = [Answer::Status(503, None), Answer::Status(200, None)];
+    let service = RetryLayer::didit().layer(ReadinessProbe::new(script));
+    let mut request = get("/v3/sessions/");
+    (0..25_000_u32).for_each(|value| _ = request.headers_mut().append("x-many", value.into()));
+    assert_eq!(service.oneshot(request).await.unwrap().status(), StatusCode::OK);
+}

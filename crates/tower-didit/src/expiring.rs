@@ -56,7 +56,7 @@ where
             return Poll::Ready(result.map_err(LayerError::Inner));
         }
         // The task will be woken in time, and then this is polled again.
-        if this.timer.is_none() && current::is_timed_by(*this.at) {
+        if this.timer.is_none() && current::is_timed_by(*this.at, cx.waker()) {
             return Poll::Pending;
         }
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(*this.at)));
@@ -64,7 +64,7 @@ where
         match this.expired.take_if(|_| expired) {
             Some(error) => Poll::Ready(Err(LayerError::Layer(error))),
             None => {
-                current::timer_ends(*this.at);
+                current::timer_ends(*this.at, cx.waker());
                 Poll::Pending
             }
         }
@@ -73,7 +73,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{any::Any, cell::RefCell, mem, task::Waker, time::Duration};
 
     use http::{Request, Response};
 
@@ -127,6 +127,44 @@ mod tests {
         let call = Scope::enter(&Request::new(())).around(Expiring::new(dropping, end(5), "outer"));
         assert!(matches!(call.await, Err(LayerError::Layer("outer"))));
         assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outer_end_is_kept_if_the_inner_timer_wakes_somebody_else() {
+        let start = Instant::now();
+        let end = |seconds| start + Duration::from_secs(seconds);
+        let mut inner = Box::pin(Expiring::new(std::future::pending::<Result<(), ()>>(), end(1), "inner"));
+        // Looks once whether the answer is there, as `now_or_never` does, and keeps the future.
+        let mut looked = false;
+        let peeking = std::future::poll_fn(move |_| {
+            if !mem::replace(&mut looked, true) {
+                assert!(inner.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            Poll::<Result<Response<()>, ()>>::Pending
+        });
+        let call = Scope::enter(&Request::new(())).around(Expiring::new(peeking, end(5), "outer"));
+        assert!(matches!(call.await, Err(LayerError::Layer("outer"))));
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_future_that_is_dropped_as_its_thread_ends_costs_nothing_else() {
+        thread_local! {
+            static HELD: RefCell<Option<Box<dyn Any>>> = const { RefCell::new(None) };
+        }
+        let thread = std::thread::spawn(|| {
+            // Destroyed after whatever is used for the first time after it.
+            HELD.with_borrow_mut(|_| ());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let _entered = runtime.enter();
+            let end = Instant::now() + Duration::from_secs(60);
+            let mut held = Box::pin(Expiring::new(std::future::pending::<Result<(), ()>>(), end, ()));
+            let call = Scope::enter(&Request::new(()));
+            assert!(held.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            drop(call);
+            HELD.with_borrow_mut(|place| *place = Some(Box::new(held)));
+        });
+        thread.join().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

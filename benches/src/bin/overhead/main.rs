@@ -43,7 +43,14 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match arguments().map_err(Failure::from).and_then(run) {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("overhead: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("overhead: {error}");

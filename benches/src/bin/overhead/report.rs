@@ -64,7 +64,7 @@ impl Report {
         let wire = self.wire.iter().map(|row| {
             json!({
                 "subject": row.subject, "ns": row.ns, "ratio": row.ratio, "allocations": row.allocations,
-                "bytes": row.bytes, "instructions": null, "future_bytes": row.future_bytes,
+                "bytes": row.bytes, "instructions": null, "locked": null, "future_bytes": row.future_bytes,
             })
         });
         rows.chain(wire).collect()

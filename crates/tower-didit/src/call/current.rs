@@ -12,6 +12,8 @@ use std::{
     task::{Context, Poll, ready},
     thread::LocalKey,
 };
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+use std::{ptr, task::Waker};
 
 #[cfg(any(feature = "correlation", feature = "idempotency", feature = "telemetry"))]
 use http::HeaderValue;
@@ -49,6 +51,9 @@ pub(crate) struct Call {
     /// A new idempotency key, made together with the call's id.
     #[cfg(any(feature = "correlation", feature = "idempotency"))]
     pub(crate) spare_key: Option<HeaderValue>,
+    /// The call's span, while nobody has taken it on himself to write into it.
+    #[cfg(feature = "telemetry")]
+    unclaimed_span: Option<tracing::Id>,
     /// How many requests went to the client.
     #[cfg(feature = "telemetry")]
     pub(crate) sent: u32,
@@ -61,8 +66,9 @@ pub(crate) struct Call {
     wants_report: bool,
     // When the layers that are running began to, once one of them has asked.
     now: Option<Instant>,
-    // When the first timer ends that was polled since and will wake the task.
-    timed: Option<Instant>,
+    // When the first timer ends that was polled since, and whom it will wake.
+    #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+    timed: Option<(Instant, Woken)>,
 }
 
 impl Call {
@@ -91,9 +97,9 @@ impl Pooled for Call {
     }
 }
 
-/// Reads or writes the running call, if there is one.
+/// Reads or writes the running call, if there is one. While a thread ends there is none, though futures may be dropped.
 pub(crate) fn with<R>(visit: impl FnOnce(&mut Call) -> R) -> Option<R> {
-    CURRENT.with(|current| current.borrow_mut().as_deref_mut().map(visit))
+    CURRENT.try_with(|current| current.borrow_mut().as_deref_mut().map(visit)).ok().flatten()
 }
 
 /// When the running call must have ended.
@@ -110,17 +116,34 @@ pub(crate) fn now() -> Instant {
     with(|call| *call.now.get_or_insert_with(Instant::now)).unwrap_or_else(Instant::now)
 }
 
-/// Whether a timer further in wakes the task at an instant or before it, so that none is needed for that: to register one
-/// costs more than all else that a layer does.
+/// Whom a waker wakes, as far as two can be told to be the same: its addresses.
 #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
-pub(crate) fn is_timed_by(at: Instant) -> bool {
-    with(|call| call.timed).flatten().is_some_and(|timed| timed <= at)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Woken([usize; 2]);
+
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+impl Woken {
+    fn by(waker: &Waker) -> Self {
+        Self([waker.data().addr(), ptr::from_ref(waker.vtable()).addr()])
+    }
+}
+
+/// Whether a timer further in wakes the same task at an instant or before it, so that none is needed for that: to register
+/// one costs more than all else that a layer does.
+#[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+pub(crate) fn is_timed_by(at: Instant, waker: &Waker) -> bool {
+    with(|call| call.timed).flatten().is_some_and(|(timed, woken)| timed <= at && woken == Woken::by(waker))
 }
 
 /// Notes that a timer waits for this instant.
 #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
-pub(crate) fn timer_ends(at: Instant) {
-    with(|call| call.timed = Some(call.timed.map_or(at, |timed| timed.min(at))));
+pub(crate) fn timer_ends(at: Instant, waker: &Waker) {
+    let woken = Woken::by(waker);
+    with(|call| {
+        // Of timers that wake two tasks, the later to be polled counts: it is further out.
+        let known = call.timed.filter(|(_, known)| *known == woken);
+        call.timed = Some((known.map_or(at, |(timed, _)| timed.min(at)), woken));
+    });
 }
 
 /// Notes that a timer will not wake anybody: perhaps it was the one that was relied on.
@@ -188,6 +211,20 @@ pub(crate) fn cut_off_by() -> Option<&'static str> {
     None
 }
 
+/// Offers the span of the running call to the layer around the call within, or takes the offer back.
+#[cfg(feature = "correlation")]
+pub(crate) fn offer_span(_span: Option<&tracing::Span>) {
+    #[cfg(feature = "telemetry")]
+    with(|call| call.unclaimed_span = _span.and_then(tracing::Span::id));
+}
+
+/// Whether this is the span of the running call, and nobody else writes into it: only the first who asks does.
+#[cfg(feature = "telemetry")]
+pub(crate) fn claims_span(span: &tracing::Span) -> bool {
+    let offered = with(|call| call.unclaimed_span.take()).flatten();
+    offered.is_some_and(|offered| span.id() == Some(offered))
+}
+
 /// Notes that the running call waits for its next attempt.
 pub(crate) fn backs_off() {
     #[cfg(feature = "telemetry")]
@@ -232,7 +269,7 @@ impl Drop for LentPhases<'_> {
 
 /// Makes this the running call, or none; returns what ran before.
 fn replace(call: Option<Box<Call>>) -> Option<Box<Call>> {
-    CURRENT.with(|current| current.replace(call))
+    CURRENT.try_with(|current| current.replace(call)).ok().flatten()
 }
 
 /// A layer at work on a request, within a call: from [`enter`](Self::enter) to [`around`](Self::around).
@@ -333,7 +370,11 @@ impl<'a> Lent<'a> {
     fn new(state: &'a mut Option<Box<Call>>) -> Self {
         if let Some(call) = state {
             // Time has passed since the task last ran, and what it waits for now is not known yet.
-            (call.now, call.timed) = (None, None);
+            call.now = None;
+            #[cfg(any(feature = "attempt-timeout", feature = "deadline"))]
+            {
+                call.timed = None;
+            }
         }
         *state = replace(state.take());
         Self(state)

@@ -204,7 +204,10 @@ where
             call.trace.get_or_insert(trace);
             call.spare_key = is_keyed.then(|| names.key());
         });
+        // For as long as the request goes in: what the client asks on its way, of a token service say, is not the call's.
+        call::offer_span(Some(&span));
         let inner = self.inner.call(request);
+        call::offer_span(None);
         drop(entered);
         ResponseFuture::new(scope.around(inner), span)
     }

@@ -205,7 +205,8 @@ impl Head {
     }
 
     fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        // A list of values of one name may be longer than any map.
+        let mut headers = HeaderMap::with_capacity(self.headers.len().min(MOST_HEADERS));
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
         }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use didit_api::EndpointId;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tracing::{Metadata, Span};
+use tracing::Span;
 
 use super::{
     found,
     instruments::{Ending, Series, Shared},
     millis, names,
 };
-use crate::{call::phases::Phases, in_memory::in_memory, outcome::Outcome};
+use crate::{
+    call::{current, phases::Phases},
+    in_memory::in_memory,
+    outcome::Outcome,
+};
 
 /// A call under way. Dropped before its end, it was cancelled.
 #[derive(Debug)]
@@ -21,7 +25,8 @@ pub(super) struct CallWatch {
     shared: Arc<Shared>,
     series: Series,
     endpoint: Option<EndpointId>,
-    // The one that is current, and whether that is the call's: another is the application's, and not to be written into.
+    // The one that is current, and whether that is this call's: another is not to be written into, be it the application's
+    // or that of a call around this one.
     span: Span,
     is_own: bool,
     ended: bool,
@@ -40,7 +45,7 @@ impl CallWatch {
             instruments.begins(series, &shared.routes);
         }
         let span = if logged { Span::current() } else { Span::none() };
-        let is_own = span.metadata().is_some_and(is_of_calls);
+        let is_own = logged && current::claims_span(&span);
         if is_own {
             let template = endpoint.map(|id| shared.routes.get(id).path());
             if let Some(id) = template.and_then(|template| found::session_in_path(template, request.uri().path())) {
@@ -105,11 +110,6 @@ impl CallWatch {
             );
         });
     }
-}
-
-/// Whether a span is one that correlation opens for calls.
-fn is_of_calls(span: &Metadata<'_>) -> bool {
-    span.name() == names::SPAN_CALL && span.target().starts_with("tower_didit::correlation")
 }
 
 impl Drop for CallWatch {

@@ -63,8 +63,8 @@ struct Results([[OnceLock<Counter>; CLASSES.len()]; OUTCOMES]);
 const OUTCOMES: usize = 7;
 
 /// What calls and attempts usually come to, by outcome and class. These counters begin at 0 with the first call of their
-/// route, because a counter that begins with its first event has not grown in the eyes of a rate, and the first failure
-/// would be missed.
+/// route, because a counter that begins with its first event has not grown in the eyes of a rate, which would miss the
+/// first failure. It still misses one of the call that the route begins with, if that ends before the next scrape.
 const USUAL: [(&str, usize); 9] = [
     ("answered", 2),
     ("answered", 4),

@@ -6,7 +6,8 @@
 //! rate of calls says what users see, that of attempts says how Didit fares, and the time in between is spent in queues
 //! and backoffs that only the client knows of. [`TelemetryLayer`] stands around everything that a call does, just inside
 //! of [correlation](crate::correlation), whose span it completes; [`TelemetryLayer::attempts`] stands around the attempt
-//! timeout and the client, below every wait.
+//! timeout and the client, below every wait. A layer in between that hands the request on later, or to another task, as
+//! tower's `Buffer` does, leaves the span as correlation made it; nothing tells it from that of another call there.
 //!
 //! Time is told in three parts that add up to the call's duration: *queue*, in this process before an attempt; *backoff*,
 //! between attempts; *wire*, with an attempt under way.
