@@ -82,7 +82,7 @@ where
         let endpoint = self.routes.find(request.method(), request.uri().path());
         let after = endpoint.map_or(self.unknown, |id| self.routes.get(id).attempt_timeout());
         let at = current::now() + after.min(AttemptTimeoutLayer::MAX);
-        let sender = SenderWait::of(request.extensions());
+        let sender = request.extensions().get::<SenderWait>().cloned();
         ResponseFuture::new(Expiring::new(self.inner.call(request), at, Elapsed { after, sender: None }), sender)
     }
 }

@@ -24,11 +24,6 @@ impl SenderWait {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
-
-    /// What a request's extensions say.
-    pub(crate) fn of(extensions: &http::Extensions) -> Option<Self> {
-        extensions.get().cloned()
-    }
 }
 
 /// Ends the source chain of a timeout that ran out while the rest of the request's body was waited for.

@@ -115,7 +115,7 @@ impl Pass {
     pub(super) fn admit<B>(circuits: &Arc<Circuits>, request: &Request<B>, now: Instant) -> Result<Self, Open> {
         let place = circuits.place(request);
         let ticket = circuits.admit(place, now)?;
-        let sender = SenderWait::of(request.extensions());
+        let sender = request.extensions().get::<SenderWait>().cloned();
         Ok(Self { circuits: Arc::clone(circuits), place, ticket: Some(ticket), deadline: current::deadline(), sender })
     }
 
