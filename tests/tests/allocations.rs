@@ -139,7 +139,7 @@ fn a_future_is_as_large_as_its_layers_need() {
     assert!(future(&PacingLayer::didit().layer(Reading)) <= 384);
     assert!(future(&CircuitBreakerLayer::didit().peek().layer(Reading)) <= 16);
     assert!(future(&CircuitBreakerLayer::didit().layer(Reading)) <= 96);
-    assert!(future(&AttemptTimeoutLayer::didit().layer(Reading)) <= 56);
+    assert!(future(&AttemptTimeoutLayer::didit().layer(Reading)) <= 48);
     let stack = DiditLayer::builder().api_key("key").build().unwrap().layer(Reading);
     // Most of it lies in a box.
     assert!(future(&stack) <= 64, "{}", future(&stack));

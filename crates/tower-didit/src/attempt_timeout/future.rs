@@ -1,6 +1,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -8,6 +9,7 @@ use pin_project_lite::pin_project;
 use super::{Elapsed, Error};
 use crate::{
     call::{SenderSlow, SenderWait, current},
+    error::LayerError,
     expiring::Expiring,
 };
 
@@ -15,14 +17,15 @@ pin_project! {
     /// The response of [`AttemptTimeout`](super::AttemptTimeout).
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
+        // With the time that the attempt has.
         #[pin]
-        inner: Expiring<F, Elapsed>,
+        inner: Expiring<F, Duration>,
         sender: Option<SenderWait>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: Expiring<F, Elapsed>, sender: Option<SenderWait>) -> Self {
+    pub(super) fn new(inner: Expiring<F, Duration>, sender: Option<SenderWait>) -> Self {
         Self { inner, sender }
     }
 }
@@ -35,11 +38,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut result = ready!(this.inner.poll(cx));
-        if let Err(Error::Layer(elapsed)) = &mut result {
-            elapsed.sender = this.sender.as_ref().filter(|sender| sender.is_set()).map(|_| SenderSlow);
-            current::cut_off("timeout");
-        }
-        Poll::Ready(result)
+        Poll::Ready(match ready!(this.inner.poll(cx)) {
+            Ok(response) => Ok(response),
+            Err(LayerError::Inner(error)) => Err(LayerError::Inner(error)),
+            Err(LayerError::Layer(after)) => {
+                current::cut_off("timeout");
+                let sender = this.sender.as_ref().filter(|sender| sender.is_set()).map(|_| SenderSlow);
+                Err(LayerError::Layer(Elapsed { after, sender }))
+            }
+        })
     }
 }

@@ -83,6 +83,6 @@ where
         let after = endpoint.map_or(self.unknown, |id| self.routes.get(id).attempt_timeout());
         let at = current::now() + after.min(AttemptTimeoutLayer::MAX);
         let sender = request.extensions().get::<SenderWait>().cloned();
-        ResponseFuture::new(Expiring::new(self.inner.call(request), at, Elapsed { after, sender: None }), sender)
+        ResponseFuture::new(Expiring::new(self.inner.call(request), at, after), sender)
     }
 }
