@@ -165,7 +165,8 @@ impl RunningGateway {
         self.operations
     }
 
-    /// Takes no more calls. Those that were not sent yet are told to come back, those under way have the grace period.
+    /// Takes no more calls. Those that wait, for their first attempt or another, are told to come back; attempts under way
+    /// have the grace period.
     pub async fn shutdown(mut self) {
         self.phase.send_replace(Phase::Stopping);
         // The task ends by itself, and nothing in it panics; if it did, the server would be down all the same.

@@ -24,8 +24,8 @@
 //! | 504 | `attempt-timeout` | the last attempt was not answered in time |
 //! | 502 | `transport` | the connection to Didit failed |
 //! | 409 | `idempotency` | another call has this one's name |
-//! | 503, `Retry-After` | `gateway` | the gateway is being stopped, and the call was not sent |
-//! | 503 | `gateway` | the gateway was stopped while the call was under way |
+//! | 503, `Retry-After` | `gateway` | the gateway is being stopped, and the call waited: `stopping` if none of its attempts was carried out, `cut-off` if one may have been |
+//! | 503 | `gateway` | the gateway was stopped while an attempt was under way: `cut-off` |
 //! | 4xx, 501, 508 | `gateway` | the request is not taken: its form, its size, whom it names, who sends it |
 //!
 //! # What it does not take

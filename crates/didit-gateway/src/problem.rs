@@ -12,6 +12,7 @@ use tower_didit::{
 };
 
 use crate::{
+    attempts::Sent,
     body::{Answer, UploadError},
     framing::Violation,
     log::Chain,
@@ -51,27 +52,25 @@ impl Problem {
         Self { status, kind, title, layer: "gateway", detail: detail.into(), retry_after: None, is_last: true }
     }
 
-    /// The gateway is being stopped, and the call was not sent.
-    pub(crate) fn stopping() -> Self {
-        Self {
-            retry_after: Some(Duration::from_secs(1)),
-            ..Self::refused(
-                StatusCode::SERVICE_UNAVAILABLE,
+    /// The gateway is being stopped, and the call is not waited for.
+    pub(crate) fn stopped(sent: &Sent) -> Self {
+        let (kind, title, detail) = match (sent.is_in_doubt(), sent.count()) {
+            (true, _) => (
+                "cut-off",
+                "The gateway was stopped before the call ended",
+                "the call was sent and may have been carried out",
+            ),
+            (false, 0) => ("stopping", "The gateway is being stopped", "the call was not sent, and may be made again"),
+            (false, _) => (
                 "stopping",
                 "The gateway is being stopped",
-                "the call was not sent, and may be made again",
-            )
-        }
-    }
-
-    /// The gateway was stopped before the call's end.
-    pub(crate) fn cut_off() -> Self {
-        Self::refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "cut-off",
-            "The gateway was stopped before the call ended",
-            "the call was sent and may have been carried out",
-        )
+                "no attempt of the call was carried out, and it may be made again",
+            ),
+        };
+        // Whoever waits between attempts may be repeated: its route says so, if it is in doubt. Whether one that is cut
+        // off in the middle may be is its application's to say.
+        let retry_after = (!sent.is_under_way()).then_some(Duration::from_secs(1));
+        Self { retry_after, ..Self::refused(StatusCode::SERVICE_UNAVAILABLE, kind, title, detail) }
     }
 
     /// A call that came to no answer. `is_late`: while its own body was waited for.

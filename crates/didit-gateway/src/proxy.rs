@@ -1,6 +1,10 @@
 //! One request: taken or refused, sent through the layers, answered.
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicUsize},
+    task::Poll,
+};
 
 use didit_api::Routes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
@@ -40,7 +44,7 @@ pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-didit-priorit
 pub(crate) enum Phase {
     /// Calls are taken.
     Serving,
-    /// Calls under way go on; those that were not sent, and new ones, are told to come back.
+    /// Attempts under way go on; calls that wait for one, and new ones, are told to come back.
     Stopping,
     /// Nothing is waited for any more.
     Over,
@@ -128,22 +132,26 @@ impl Proxy {
     ) -> Result<Response<Answer>, Problem> {
         let mut phase = self.phase.clone();
         if *phase.borrow_and_update() > Phase::Serving {
-            return Err(Problem::stopping());
+            return Err(Problem::stopped(sent));
         }
         let request = self.prepare(request, named, sent, progress)?;
         let mut call = std::pin::pin!(self.service.clone().oneshot(request));
+        let mut now = Phase::Serving;
         let result = loop {
-            let now = tokio::select! {
+            // Once the gateway stops, whatever waits without an attempt under way is not waited for: in a queue, for a
+            // circuit, between attempts. Between this look and its end nothing sends it: this task would have to.
+            let answered = poll_fn(|cx| match call.as_mut().poll(cx) {
+                Poll::Pending if now == Phase::Stopping && !sent.is_under_way() => Poll::Ready(None),
+                polled => polled.map(Some),
+            });
+            now = tokio::select! {
                 biased;
-                result = &mut call => break result,
+                result = answered => break result.ok_or_else(|| Problem::stopped(sent))?,
                 // An error means that there is no server any more.
                 changed = phase.changed() => changed.map_or(Phase::Over, |()| *phase.borrow_and_update()),
             };
-            match now {
-                // It stands in a queue. Between this look and its end nothing sends it: this task would have to.
-                Phase::Stopping if sent.count() == 0 => return Err(Problem::stopping()),
-                Phase::Over => return Err(Problem::cut_off()),
-                Phase::Serving | Phase::Stopping => {}
+            if now == Phase::Over {
+                return Err(Problem::stopped(sent));
             }
         };
         let response = result.map_err(|error| Problem::of_call(&error, progress.wait().is_set()))?;

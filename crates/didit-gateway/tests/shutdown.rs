@@ -66,6 +66,83 @@ async fn a_call_in_a_queue_is_told_to_come_back() {
     assert_eq!((queued.layer().as_str(), queued.header("x-didit-attempts")), ("gateway", "0"));
 }
 
+/// What becomes of a call that failed once, and waits longer for its next attempt than a gateway that stops has time.
+async fn stopped_between_attempts(upstream: &str, config: &str) -> Reply {
+    let gateway = gateway(upstream, config).await;
+    let (address, operations) = (gateway.local_addr(), gateway.operations_addr().unwrap());
+    let call = tokio::spawn(send(address, get("/v3/sessions/")));
+    let in_budget = async || {
+        let budget = send(operations, get("/status")).await.json()["retry_budget"].clone();
+        budget["tokens"] == budget["capacity"]
+    };
+    while timeout(LONG, in_budget()).await.unwrap() {}
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_between_attempts_is_told_to_come_back_and_what_may_have_come_of_it() {
+    let answers = |status: u16| {
+        Upstream::http(move |_, _| async move {
+            let response = Response::builder().status(status).header("retry-after", "60");
+            response.body(body_of("")).unwrap()
+        })
+    };
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let (refuses, fails) = (answers(503).unwrap(), answers(502).unwrap());
+    for (upstream, kind, detail) in [
+        (closed, "stopping", "no attempt of the call was carried out"),
+        (base(&refuses), "stopping", "no attempt of the call was carried out"),
+        (base(&fails), "cut-off", "may have been carried out"),
+    ] {
+        let told = stopped_between_attempts(&upstream, "retry.backoff = { base = '60s', cap = '60s' }").await;
+        let document = told.json();
+        assert_eq!((told.status, told.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"), "{document}");
+        assert_eq!((told.layer().as_str(), told.header("x-didit-attempts")), ("gateway", "1"));
+        assert_eq!(document["type"], format!("urn:didit-gateway:problem:{kind}"));
+        assert!(document["detail"].as_str().unwrap().contains(detail), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_refused_while_the_gateway_stops_is_not_repeated() {
+    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (said, told) = (Arc::clone(&arrived), Arc::clone(&go_on));
+    let upstream = Upstream::http(move |_, _| {
+        let (said, told) = (Arc::clone(&said), Arc::clone(&told));
+        async move {
+            said.notify_one();
+            told.notified().await;
+            Response::builder().status(503).header("retry-after", "20").body(body_of("")).unwrap()
+        }
+    })
+    .unwrap();
+    let gateway = gateway(&base(&upstream), "").await;
+    let operations = gateway.operations_addr().unwrap();
+    let call = tokio::spawn(send(gateway.local_addr(), get("/v3/sessions/")));
+    timeout(LONG, arrived.notified()).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    while send(operations, get("/readyz")).await.status == StatusCode::OK {}
+    go_on.notify_one();
+    timeout(LONG, down).await.unwrap().unwrap();
+    let told = call.await.unwrap();
+    assert_eq!((told.header("retry-after"), told.header("x-didit-attempts")), ("1", "1"));
+    assert_eq!(told.json()["type"], "urn:didit-gateway:problem:stopping");
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_circuit_is_told_to_come_back() {
+    let upstream = Upstream::http(|_, _| async { Response::builder().status(502).body(body_of("")).unwrap() }).unwrap();
+    let config = "circuit_breaker = { consecutive_failures = 1, open = '60s', open_cap = '60s' }\n\
+                  retry.backoff = { base = '1ms', cap = '1ms' }";
+    let told = stopped_between_attempts(&base(&upstream), config).await;
+    assert_eq!((told.header("retry-after"), told.header("x-didit-attempts")), ("1", "1"));
+    assert!(told.json()["detail"].as_str().unwrap().contains("may have been carried out"));
+}
+
 #[tokio::test]
 async fn beyond_the_grace_period_a_call_is_told_that_it_may_have_been_carried_out() {
     let (upstream, arrived, _never) = gated();
