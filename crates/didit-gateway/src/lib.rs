@@ -55,6 +55,7 @@
 //! ```
 #![doc = include_str!("log.md")]
 
+mod answers;
 mod attempts;
 mod body;
 mod frames;

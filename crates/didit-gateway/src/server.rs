@@ -129,7 +129,7 @@ async fn connection(
             log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
         },
         // By now the socket is gone, and has written its last words.
-        is_head = conversation.silence(header_timeout.0, idle_timeout.0, body_timeout.0) => if is_head {
+        is_head = conversation.silence(header_timeout.0, idle_timeout.0) => if is_head {
             let (id, status) = conversation.refusal().unzip();
             let reason = format_args!("its head had not ended after {:?}", header_timeout.0);
             log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);

@@ -4,12 +4,16 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::{Request, Response};
 use support::*;
+use tests::Upstream;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
     time::{sleep, timeout},
 };
 
@@ -59,15 +63,76 @@ async fn a_client_that_never_ends_its_head_is_let_go_of() {
 }
 
 #[tokio::test]
-async fn a_client_of_http2_that_takes_no_answer_is_let_go_of() {
+async fn answers_of_http2_that_nobody_takes_are_given_up_each_by_itself() {
+    let go_on = Arc::new(Notify::new());
+    let told = Arc::clone(&go_on);
+    let upstream = Upstream::http(move |_, request| {
+        let told = Arc::clone(&told);
+        async move {
+            let length = match request.uri().path() {
+                "/held" => {
+                    told.notified().await;
+                    6
+                }
+                path => path[1..].parse().unwrap(),
+            };
+            Response::new(body_of(vec![b'x'; length]))
+        }
+    })
+    .unwrap();
+    let gateway = gateway(&base(&upstream), "gateway.body_timeout = '300ms'").await;
+    let (address, operations) = (gateway.local_addr(), gateway.operations_addr().unwrap());
+    let in_flight = async || send(operations, get("/status")).await.json()["calls_in_flight"].clone();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (client, connection) = builder.initial_window_size(10).handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let ask = |path: &str| {
+        let request = Request::get(format!("http://{address}{path}")).body(()).unwrap();
+        client.clone().send_request(request, true).unwrap().0
+    };
+    let held = ask("/held");
+    // hyper keeps the rest of the one in a buffer, and waits for the window of the other.
+    for length in [20, 1 << 20] {
+        let (head, mut body) = ask(&format!("/{length}")).await.unwrap().into_parts();
+        assert_eq!(head.status, 200);
+        let mut taken = 0;
+        let end = loop {
+            // What came is kept, so that the window stays as it is.
+            match timeout(LONG, body.data()).await.unwrap().unwrap() {
+                Ok(data) => taken += data.len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((taken, end.reason(), end.is_remote()), (10, Some(h2::Reason::CANCEL), true), "of {length}");
+        while timeout(LONG, in_flight()).await.unwrap() != 1 {}
+    }
+    // The connection serves on, and whoever waits for the upstream has time.
+    go_on.notify_one();
+    let mut body = timeout(LONG, held).await.unwrap().unwrap().into_body();
+    assert_eq!(timeout(LONG, body.data()).await.unwrap().unwrap().unwrap().len(), 6);
+}
+
+/// HTTP/2: SETTINGS with a window of nothing, and a request for / at localhost.
+const NO_WINDOW: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0\
+                           \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
+
+#[tokio::test]
+async fn a_client_of_http2_that_takes_nothing_and_asks_nothing_is_let_go_of() {
+    let upstream = echo();
+    let config = "gateway = { body_timeout = '300ms', idle_timeout = '300ms' }";
+    let gateway = gateway(&base(&upstream), config).await;
+    drip(gateway.local_addr(), NO_WINDOW, &[b"\0\0\x08\x06\0\0\0\0\0pingping"]).await;
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_takes_nothing_is_not_kept_by_a_frame_that_does_not_end() {
     let upstream = echo();
     let gateway = gateway(&base(&upstream), "gateway.body_timeout = '300ms'").await;
-    let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    // SETTINGS with a window of nothing, and a request for / at localhost.
-    let settings: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
-    let request: &[u8] = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
-    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping";
-    drip(gateway.local_addr(), &[preface, settings, request].concat(), &[ping]).await;
+    // Of a kind that means nothing, and so long that it would take a minute.
+    let endless: &[u8] = b"\0\x10\0\xff\0\0\0\0\0";
+    drip(gateway.local_addr(), &[NO_WINDOW, endless].concat(), &[b"x"]).await;
     assert_eq!(upstream.accepted(), 1);
 }
 
