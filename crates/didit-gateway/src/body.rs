@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_didit::{call::SenderWait, telemetry::IdScan};
 
-use crate::{log::CallLine, socket::InFlight};
+use crate::{conversation::InFlight, log::CallLine};
 
 /// Why a body that an application sends cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -58,6 +58,7 @@
 mod answers;
 mod attempts;
 mod body;
+mod conversation;
 mod frames;
 mod framing;
 mod gateway;

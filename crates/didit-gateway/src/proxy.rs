@@ -21,12 +21,12 @@ use tracing::Span;
 use crate::{
     attempts::{CountAttempts, Sent},
     body::{Answer, Progress, Upload},
+    conversation::{Conversation, InFlight},
     hop,
     log::{CallLine, Named},
     problem::Problem,
     refuse::{Doorkeeper, pass_on},
     settings::Settings,
-    socket::{Conversation, InFlight},
     upstream::Upstream,
 };
 

@@ -19,10 +19,11 @@ use tokio::{
 use tower_didit::call::CorrelationId;
 
 use crate::{
+    conversation::Conversation,
     log::{self, Chain},
     proxy::{Phase, Proxy},
     settings::Settings,
-    socket::{Conversation, Socket},
+    socket::Socket,
 };
 
 /// How long connections are still taken, and idle ones kept, once the gateway is told to stop: what is on its way on

@@ -4,17 +4,14 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::Reason;
-use http::{HeaderName, StatusCode};
+use http::HeaderName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,45 +19,7 @@ use tokio::{
 };
 use tower_didit::call::CorrelationId;
 
-use crate::{
-    answers::Answers,
-    frames::Frames,
-    framing::{Framing, Violation},
-    log,
-    problem::Problem,
-};
-
-/// What is known about one connection; shared by its socket, its requests and its watch.
-#[derive(Debug)]
-pub(crate) struct Conversation {
-    framing: Mutex<Followed>,
-    in_flight: AtomicUsize,
-    /// Whether what is written next may be the answer to a request.
-    answering: AtomicBool,
-    /// Whether the peer is answered although it may still be sending.
-    lingering: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Followed {
-    framing: Framing,
-    /// What was answered before anybody was asked, and under which name.
-    refusal: Option<(CorrelationId, StatusCode)>,
-    /// Whether a head was given up that did not come to its end.
-    is_late: bool,
-    /// When the head at hand began, if one did, and how many were before it.
-    head: Option<(u64, Instant)>,
-    /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
-    /// sends a byte now and then would be served for ever.
-    active: Instant,
-}
-
-/// A request that is being answered; the connection is not idle while there is one.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    conversation: Arc<Conversation>,
-    total: Arc<AtomicUsize>,
-}
+use crate::{answers::Answers, conversation::Conversation, frames::Frames, log};
 
 /// A TCP stream that tells its conversation what it reads, and fails when its peer stops reading.
 #[derive(Debug)]
@@ -90,9 +49,6 @@ pub(crate) struct Socket {
 /// How long a peer may go on sending what is not read, once it has its answer.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The answer to a head that did not end, but for its document.
-const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n";
-
 /// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
 /// streams that were answered before their body had come in.
 const REFUSALS: [Reason; 6] = [
@@ -103,137 +59,6 @@ const REFUSALS: [Reason; 6] = [
     Reason::COMPRESSION_ERROR,
     Reason::ENHANCE_YOUR_CALM,
 ];
-
-// ===== impl Conversation =====
-
-impl Conversation {
-    pub(crate) fn new() -> Arc<Self> {
-        let active = Instant::now();
-        let followed = Followed { framing: Framing::new(), refusal: None, is_late: false, head: None, active };
-        Arc::new(Self {
-            framing: Mutex::new(followed),
-            in_flight: AtomicUsize::new(0),
-            answering: AtomicBool::new(false),
-            lingering: AtomicBool::new(false),
-        })
-    }
-
-    fn followed(&self) -> MutexGuard<'_, Followed> {
-        // Nothing panics under the lock, so a poisoned one is as good as any.
-        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self, bytes: &[u8]) {
-        let mut followed = self.followed();
-        followed.framing.read(bytes);
-        let number = followed.framing.heads();
-        let known = followed.head.filter(|(known, _)| *known == number);
-        followed.head = followed.framing.in_head().then(|| known.unwrap_or_else(|| (number, Instant::now())));
-    }
-
-    /// Begins a request, which is also counted in the gateway's total.
-    pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
-        self.followed().active = Instant::now();
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.answering.store(true, Ordering::Relaxed);
-        total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
-    }
-
-    /// Everything that was answered has been written.
-    fn flushed(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 {
-            self.answering.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// The connection ends with the answer at hand, although the peer may still be sending.
-    pub(crate) fn linger(&self) {
-        self.lingering.store(true, Ordering::Relaxed);
-    }
-
-    /// What the last request was answered with before anybody was asked, and under which name.
-    pub(crate) fn refusal(&self) -> Option<(CorrelationId, StatusCode)> {
-        self.followed().refusal.clone()
-    }
-
-    /// What goes out instead of these bytes, if they are hyper's own answer: a head that belongs to no request. One that
-    /// comes close behind the answer before it is not told apart.
-    fn instead_of(&self, bytes: &[u8], correlation: &HeaderName) -> Option<Bytes> {
-        if self.answering.load(Ordering::Relaxed) || !bytes.starts_with(b"HTTP/1.") {
-            return None;
-        }
-        let (mut followed, id) = (self.followed(), CorrelationId::random());
-        let violation = followed.framing.next_request().err().filter(|violation| *violation != Violation::Lost);
-        let (status, instead) = Problem::in_place_of(bytes, violation, correlation, &id)?;
-        followed.refusal = Some((id, status));
-        self.linger();
-        Some(instead)
-    }
-
-    /// What is to be written to a peer that did not end its head, if that is why the connection ends.
-    fn last_words(&self, correlation: &HeaderName) -> Option<Bytes> {
-        // Nothing can be put behind an answer that is not written yet.
-        let mut followed = self.followed();
-        if !followed.is_late || self.answering.load(Ordering::Relaxed) {
-            return None;
-        }
-        let id = CorrelationId::random();
-        let (status, text) = Problem::in_place_of(LATE, None, correlation, &id)?;
-        followed.refusal = Some((id, status));
-        Some(text)
-    }
-
-    fn is_http2(&self) -> bool {
-        self.followed().framing.is_http2()
-    }
-
-    /// How many bytes of the peer's are missing at least to where a frame of HTTP/2 may begin.
-    fn rest_of_frame(&self) -> usize {
-        self.followed().framing.rest_of_frame()
-    }
-
-    /// What is to be said of the framing of the next request of HTTP/1.
-    pub(crate) fn next_request(&self) -> Result<(), Violation> {
-        self.followed().framing.next_request()
-    }
-
-    /// Ends when the peer has taken too long: over a head, counted from its first byte, or without a request, whatever else
-    /// it sent. Says whether it was a head.
-    pub(crate) async fn silence(&self, head: Duration, idle: Duration) -> bool {
-        loop {
-            let (end, head_end) = {
-                let followed = self.followed();
-                let busy = self.in_flight.load(Ordering::Relaxed) > 0;
-                let head_end = followed.head.and_then(|(_, since)| match followed.framing.is_http2() {
-                    true => Some(since + head),
-                    // Behind a request that is being answered nothing is read, so the peer could not end it.
-                    false => (!busy).then(|| since.max(followed.active) + head),
-                });
-                let idle_end = (!busy).then(|| followed.active + idle);
-                (head_end.into_iter().chain(idle_end).min(), head_end)
-            };
-            let now = Instant::now();
-            let soon = now + head.min(idle);
-            if end.is_some_and(|end| end <= now) {
-                let is_head = head_end.is_some_and(|end| end <= now);
-                let mut followed = self.followed();
-                followed.is_late = is_head && !followed.framing.is_http2();
-                return is_head;
-            }
-            // Something may begin meanwhile, so no sleep is longer than what ends first may take.
-            tokio::time::sleep_until(end.unwrap_or(soon).min(soon)).await;
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.conversation.followed().active = Instant::now();
-        self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.total.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 // ===== impl Socket =====
 
@@ -447,7 +272,7 @@ impl AsyncWrite for Socket {
         let this = &mut *self;
         if this.last.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.conversation.lingering.load(Ordering::Relaxed) {
+            if !this.conversation.is_lingering() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -463,76 +288,5 @@ impl AsyncWrite for Socket {
                 return Poll::Ready(Ok(()));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEAD: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(120);
-
-    /// After how many seconds a client is let go of that sends a piece each second, all over again.
-    async fn held(before: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> u64 {
-        let (conversation, began) = (Conversation::new(), Instant::now());
-        conversation.read(before);
-        let drip = async {
-            for piece in pieces {
-                sleep(Duration::from_secs(1)).await;
-                conversation.read(&piece);
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = drip => {}
-            _ = conversation.silence(HEAD, IDLE) => {}
-        }
-        began.elapsed().as_secs()
-    }
-
-    fn bytes(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-        text.iter().map(|byte| vec![*byte]).collect::<Vec<_>>().into_iter()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
-        let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(1_000));
-        assert_eq!(held(b"", bytes(head.as_bytes())).await, 11, "10 s from its first byte, which came after one");
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-        assert_eq!(held(b"", bytes(preface)).await, 11);
-        let headers = [&[0, 3, 232, 1, 4, 0, 0, 0, 1][..], &[b'x'; 1_000]].concat();
-        assert_eq!(held(preface, bytes(&headers)).await, 14, "its fourth byte says that it is a head");
-        let continued = (0..1_000).map(|number| vec![0, 0, 0, if number == 0 { 1 } else { 9 }, 0, 0, 0, 0, 1]);
-        assert_eq!(held(preface, continued).await, 11);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_request_no_byte_is_a_sign_of_life() {
-        assert_eq!(held(b"", std::iter::repeat_with(|| b"\r\n".to_vec()).take(1_000)).await, 12);
-        let ping = std::iter::repeat_with(|| [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
-        assert_eq!(held(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ping.take(1_000)).await, 120);
-        // Behind what was refused nothing is a head.
-        let after = b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n";
-        assert_eq!(held(after, bytes(&[b'x'; 1_000])).await, 120);
-        assert_eq!(held(b"", std::iter::empty()).await, 120);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_without_a_request_begins_with_the_end_of_the_last() {
-        let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
-        // The next head has begun, and waits behind the request.
-        conversation.read(b"GET / HTTP/1.1\r\n\r\nGET");
-        let request = conversation.begin(&total);
-        let answered = async {
-            sleep(IDLE * 5).await;
-            drop(request);
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = answered => {}
-            _ = conversation.silence(HEAD, IDLE) => {}
-        }
-        assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
     }
 }
