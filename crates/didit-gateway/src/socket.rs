@@ -121,11 +121,10 @@ impl Socket {
     /// Gives up the answers of HTTP/2 that nobody takes. hyper asks neither their bodies nor anybody else while it waits for
     /// a window, but it reads; so that it lets go of what it keeps, it is told what the peer is told.
     fn poll_given_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.waiting {
-            // Nothing moves while the peer reads nothing at all, which has an end of its own.
-            return Ok(());
-        }
-        while let Poll::Ready(streams) = self.answers.poll_overdue(cx) {
+        // Nothing moves while the peer reads nothing at all, which has an end of its own.
+        while !self.waiting
+            && let Poll::Ready(streams) = self.answers.poll_overdue(cx)
+        {
             for reset in streams.into_iter().map(|stream| Frames::reset(stream, Reason::CANCEL)) {
                 self.resets.extend_from_slice(&reset);
                 self.resets_for_hyper.extend_from_slice(&reset);
