@@ -105,33 +105,49 @@ async fn what_http2_does_not_allow_leaves_a_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_answered_early_is_not_refused_as_well() {
+    /// A frame's head.
+    fn head(length: u8, kind: u8, flags: u8, stream: u16) -> [u8; 9] {
+        let [high, low] = stream.to_be_bytes();
+        [0, 0, length, kind, flags, 0, 0, high, low]
+    }
+
+    const STREAM_CLOSED: u8 = 5;
+
     let upstream = echo();
-    let environment = [("DIDIT_ATTEMPT_TIMEOUT__UNKNOWN", "100ms"), ("DIDIT_RETRY__MAX_ATTEMPTS", "1")];
-    let process = Process::start(&["--upstream", &base(&upstream)], &environment);
+    let process = Process::start(&["--upstream", &base(&upstream)], &[("DIDIT_GATEWAY__MAX_BODY", "1")]);
     let preface: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    // POST / at localhost, whose body goes on behind the answer.
-    let request: &[u8] = b"\0\0\x0e\x01\x04\0\0\0\x01\x83\x86\x84\x41\x09localhost";
-    let data: &[u8] = b"\0\0\x01\0\0\0\0\0\x01x";
     let (mut reader, mut writer) = TcpStream::connect(process.address).await.unwrap().into_split();
-    writer.write_all(&[preface, request, data].concat()).await.unwrap();
+    writer.write_all(preface).await.unwrap();
     let (mut came, mut piece) = (Vec::new(), [0; 4096]);
-    while !came.windows(11).any(|text| text.ends_with(b"body-slow")) {
-        let read = timeout(LONG, reader.read(&mut piece)).await.unwrap().unwrap();
-        assert!(read > 0, "{}", String::from_utf8_lossy(&came));
-        came.extend_from_slice(&piece[..read]);
-    }
-    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping";
-    writer.write_all(&[data, data, ping].concat()).await.unwrap();
-    while !came.ends_with(b"pingping") {
-        match timeout(LONG, reader.read(&mut piece)).await.unwrap() {
-            Ok(read @ 1..) => came.extend_from_slice(&piece[..read]),
-            _ => break,
+    let mut until = async |wanted: &[u8]| {
+        while !came.windows(wanted.len()).any(|bytes| bytes == wanted) {
+            let read = timeout(LONG, reader.read(&mut piece)).await.unwrap().unwrap();
+            assert!(read > 0, "{wanted:?} did not come: {}", came.escape_ascii());
+            came.extend_from_slice(&piece[..read]);
         }
+        came.clone()
+    };
+    let data = |stream| [&head(2, 0, 0, stream)[..], b"xx"].concat();
+    // More than h2 remembers to have reset, or remembers for longer than a second.
+    let streams = || (1..=121).step_by(2);
+    for stream in streams() {
+        // POST / at localhost, whose body is too large, and goes on behind the answer.
+        let request = [&head(14, 1, 4, stream)[..], b"\x83\x86\x84\x41\x09localhost", &data(stream)].concat();
+        writer.write_all(&request).await.unwrap();
+        until(&head(4, 3, 0, stream)).await;
     }
+    let late: Vec<u8> = streams().flat_map(data).collect();
+    writer.write_all(&[&late[..], b"\0\0\x08\x06\0\0\0\0\0pingping"].concat()).await.unwrap();
+    let came = until(b"pingping").await;
+    let is_closed = |stream| {
+        let closed = [&head(4, 3, 0, stream)[..], &[0, 0, 0, STREAM_CLOSED]].concat();
+        came.windows(closed.len()).any(|bytes| bytes == closed)
+    };
+    assert!(streams().any(is_closed), "{}", came.escape_ascii());
     drop((reader, writer));
     let log = process.stop();
     assert_eq!(refused(&log), Vec::<Value>::new(), "{log}");
-    assert!(log.contains("\"http.response.status_code\":408"), "{log}");
+    assert!(log.contains("\"http.response.status_code\":413"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
