@@ -1,6 +1,11 @@
 //! The gateway's own settings, which stand in the section `gateway` of its file.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -73,7 +78,7 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub(crate) struct InvalidSetting {
-    pub(crate) key: &'static str,
+    pub(crate) key: Cow<'static, str>,
     pub(crate) problem: String,
 }
 
@@ -110,7 +115,7 @@ impl Settings {
     ///
     /// [`InvalidSetting`], which names the setting, the value, and what is allowed.
     pub(crate) fn check(mut self) -> Result<Self, InvalidSetting> {
-        let wrong = |key, problem| Err(InvalidSetting { key, problem });
+        let wrong = |key: &'static str, problem| Err(InvalidSetting { key: key.into(), problem });
         if let (None, Some(file)) = (&self.access_token, &self.access_token_file) {
             match HiddenText::read(file) {
                 Ok(token) => self.access_token = Some(token),
@@ -134,6 +139,23 @@ impl Settings {
                 let problem = format!("{address} can be reached from other machines; that takes an access token");
                 return wrong(key, problem);
             }
+        }
+        if let Some(metrics) = self.metrics.on().filter(|metrics| collide(self.listen, *metrics)) {
+            // The one that was chosen is to blame, and not the default that was in its way.
+            let (key, value, other) = match Self::default().metrics.on() == Some(metrics) {
+                true => ("listen", self.listen, "gateway.metrics"),
+                false => ("metrics", metrics, "gateway.listen"),
+            };
+            let off = if key == "metrics" { ", or \"off\"" } else { "" };
+            let problem = format!("{value} takes the place of {other}; allowed is another port{off}");
+            return wrong(key, problem);
+        }
+        if let Some((index, host)) = self.hosts.iter().enumerate().find(|(_, host)| !is_host(host)) {
+            let problem = format!(
+                "{host:?} is no host; allowed is a name or an address, such as \"gateway.internal\" or \"10.0.0.1\", \
+                 without scheme, port and path"
+            );
+            return Err(InvalidSetting { key: format!("hosts.{index}").into(), problem });
         }
         let day = Duration::from_secs(86_400);
         for (key, value, least) in [
@@ -159,6 +181,23 @@ impl Settings {
         }
         Ok(self)
     }
+}
+
+/// Whether only one of two addresses can be listened on. Port 0 takes a free one.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let (here, there) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && one.port() != 0 && (here == there || takes(here, there) || takes(there, here))
+}
+
+/// Whether a `Host` may be this, but for its port.
+fn is_host(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
+        let ours = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        labels.all(|label| !label.is_empty() && label.bytes().all(ours))
+    };
+    text.parse::<IpAddr>().is_ok() || is_name(text)
 }
 
 impl Default for Settings {
@@ -187,6 +226,40 @@ impl Default for Settings {
             body_timeout: seconds(30),
             // Below the 30 s after which orchestrators kill.
             grace: seconds(25),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_of_one_port_are_told_apart_where_both_can_be_listened_on() {
+        for (one, other, collides) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("127.0.0.1:80", "[::1]:80", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!([collide(one, other), collide(other, one)], [collides; 2], "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for host in ["gateway", "gateway.internal", "my_pod-1.svc.", "10.0.0.1", "::1", "LOCALHOST"] {
+            assert!(is_host(host), "{host}");
+        }
+        for other in ["", ".", "a..b", "http://x/", "x/", "x:80", "[::1]", "10.0.0.1:80", "a b", "*.x", "user@x", "é"]
+        {
+            assert!(!is_host(other), "{other}");
         }
     }
 }

@@ -33,8 +33,10 @@ pub(crate) fn client(settings: &Settings) -> Result<Upstream, InvalidSetting> {
     http.set_keepalive(Some(PING_EVERY));
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(file) = &settings.ca_file {
-        let wrong =
-            |error: &dyn std::fmt::Display| InvalidSetting { key: "ca_file", problem: format!("{file:?}: {error}") };
+        let wrong = |error: &dyn std::fmt::Display| InvalidSetting {
+            key: "ca_file".into(),
+            problem: format!("{file:?}: {error}"),
+        };
         let added = certificates(file).map_err(|error| wrong(&error))?;
         if added.is_empty() {
             return Err(wrong(&"no certificate in it"));
@@ -44,7 +46,7 @@ pub(crate) fn client(settings: &Settings) -> Result<Upstream, InvalidSetting> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
-        .map_err(|error| InvalidSetting { key: "ca_file", problem: error.to_string() })?
+        .map_err(|error| InvalidSetting { key: "ca_file".into(), problem: error.to_string() })?
         .with_root_certificates(roots)
         .with_no_client_auth();
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_all_versions();

@@ -86,11 +86,32 @@ fn settings_are_checked_without_being_used() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
+    let same = file("same.toml", "[gateway]\nlisten = '127.0.0.1:7070'\nmetrics = '127.0.0.1:7070'");
+    let taken = file("taken.toml", "[gateway]\nlisten = '127.0.0.1:9090'");
+    let hosts = file("hosts.toml", "[gateway]\nhosts = ['x', 'http://x/']");
     let json = file("bad.json", "{\n  \"gateway\": { \"listen\": \"nowhere\" }\n}");
     for (arguments, environment, part) in [
         (vec!["--nothing"], None, "--nothing"),
         (vec!["--config", "/no/such/file"], None, "/no/such/file"),
         (vec!["--config", &json], None, "line 2, column 26: gateway.listen: "),
+        (
+            vec!["--config", &same],
+            None,
+            "same.toml, line 3, column 11: gateway.metrics: 127.0.0.1:7070 takes the place of gateway.listen; allowed is \
+             another port, or \"off\"",
+        ),
+        (vec!["--config", &same, "--metrics", "[::ffff:127.0.0.1]:7070"], None, "--metrics: gateway.metrics: [::ffff:"),
+        (
+            vec!["--config", &taken],
+            None,
+            "taken.toml, line 2, column 10: gateway.listen: 127.0.0.1:9090 takes the place of gateway.metrics; allowed is \
+             another port\n",
+        ),
+        (
+            vec!["--config", &hosts],
+            None,
+            "hosts.toml, line 2, column 15: gateway.hosts[1]: \"http://x/\" is no host; allowed is a name or an address",
+        ),
         (vec!["--listen", "nowhere"], None, "--listen: gateway.listen: \"nowhere\": "),
         (vec!["--listen", "nowhere"], None, "; allowed is something such as \"127.0.0.1:8080\""),
         (vec!["--metrics", "soon"], None, "--metrics: gateway.metrics: \"soon\": "),
