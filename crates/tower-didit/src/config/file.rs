@@ -34,8 +34,12 @@ pub(super) struct Malformed {
 pub(super) fn parse(text: &str, format: Format) -> Result<Value, Malformed> {
     match format {
         Format::Toml => toml::from_str(text).map_err(|error| {
-            let offset = error.span().map_or(0, |span| span.start);
-            Malformed { offset, message: error.message().to_owned() }
+            let span = error.span().unwrap_or_default();
+            let message = match (error.message(), text.get(span.clone())) {
+                ("duplicate key", Some(key)) => format!("key {key} is given twice"),
+                (message, _) => message.to_owned(),
+            };
+            Malformed { offset: span.start, message }
         }),
         Format::Json => serde_json::from_str(text).map(|Strict(value)| value).map_err(|error| {
             let (line, column) = (error.line(), error.column());
@@ -126,30 +130,62 @@ pub(super) fn offset(text: &str, format: Format, key: &Key, part: Part) -> Optio
     }
 }
 
-/// The key and the text of the value that stands at a byte of a text which is in its language otherwise.
-pub(super) fn value_at(text: &str, format: Format, offset: usize) -> Option<(Key, &str)> {
-    fn walk(value: &Spanned<DeValue<'_>>, offset: usize, path: &mut Vec<String>) -> Option<Range<usize>> {
-        let mut inside = |name: String, value: &Spanned<DeValue<'_>>| {
-            path.push(name);
-            walk(value, offset, path).or_else(|| path.pop().and(None))
-        };
-        match value.get_ref() {
-            DeValue::Table(table) => {
-                table.iter().find_map(|(name, value)| inside(name.get_ref().clone().into_owned(), value))
-            }
-            DeValue::Array(list) => list.iter().enumerate().find_map(|(index, value)| inside(index.to_string(), value)),
-            _ => Some(value.span()).filter(|span| span.start == offset),
-        }
+/// The key and the text of the number that made a text malformed, if it is that.
+pub(super) fn number_at<'t>(text: &'t str, format: Format, bad: &Malformed) -> Option<(Key, &'t str)> {
+    match format {
+        Format::Toml => value_at(text, format, bad.offset),
+        Format::Json if bad.message == "number out of range" => value_at(text, format, bad.offset),
+        Format::Json => None,
     }
+}
 
-    if format != Format::Toml {
+/// The key and the text of the value, no table and no list, that stands at a byte of a text which is in its language
+/// otherwise.
+pub(super) fn value_at(text: &str, format: Format, offset: usize) -> Option<(Key, &str)> {
+    let mut path = Vec::new();
+    let found = match format {
+        Format::Toml => {
+            let root = DeTable::parse(text).ok()?;
+            let (span, root) = (root.span(), root.into_inner());
+            let span = walk_toml(&Spanned::new(span, DeValue::Table(root)), offset, &mut path)?;
+            text.get(span)?
+        }
+        Format::Json => walk_json(text, text, offset, &mut path)?,
+    };
+    Some((Key(path), found))
+}
+
+fn walk_toml(value: &Spanned<DeValue<'_>>, offset: usize, path: &mut Vec<String>) -> Option<Range<usize>> {
+    let mut inside = |name: String, value: &Spanned<DeValue<'_>>| {
+        path.push(name);
+        walk_toml(value, offset, path).or_else(|| path.pop().and(None))
+    };
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            table.iter().find_map(|(name, value)| inside(name.get_ref().clone().into_owned(), value))
+        }
+        DeValue::Array(list) => list.iter().enumerate().find_map(|(index, value)| inside(index.to_string(), value)),
+        _ => Some(value.span()).filter(|span| span.start == offset),
+    }
+}
+
+fn walk_json<'t>(text: &str, here: &'t str, offset: usize, path: &mut Vec<String>) -> Option<&'t str> {
+    // Where in a number serde_json gives it up is its own business.
+    let begin = here.as_ptr().addr() - text.as_ptr().addr();
+    if !(begin..=begin + here.len()).contains(&offset) {
         return None;
     }
-    let mut path = Vec::new();
-    let root = DeTable::parse(text).ok()?;
-    let (span, root) = (root.span(), root.into_inner());
-    let found = walk(&Spanned::new(span, DeValue::Table(root)), offset, &mut path)?;
-    Some((Key(path), text.get(found)?))
+    let mut inside = |name: String, value: &'t RawValue| {
+        path.push(name);
+        walk_json(text, value.get(), offset, path).or_else(|| path.pop().and(None))
+    };
+    if let Ok(table) = serde_json::from_str::<HashMap<String, &'t RawValue>>(here) {
+        return table.into_iter().find_map(|(name, value)| inside(name, value));
+    }
+    if let Ok(list) = serde_json::from_str::<Vec<&'t RawValue>>(here) {
+        return list.into_iter().enumerate().find_map(|(index, value)| inside(index.to_string(), value));
+    }
+    Some(here)
 }
 
 fn in_toml(text: &str, key: &Key, part: Part) -> Option<usize> {

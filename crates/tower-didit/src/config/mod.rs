@@ -60,6 +60,7 @@
 mod circuit_breaker;
 mod error;
 mod file;
+mod misfit;
 mod pacing;
 mod retry;
 mod routes;

@@ -6,7 +6,7 @@ use didit_api::{Limits, Routes, Scope, limits::LimitsError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::{HumanDuration, Invalid, OrOff, error::At};
+use super::{HumanDuration, Invalid, OrOff, error::At, misfit};
 use crate::{
     error::ConfigError,
     pacing::{ColdStart, PacingBuilder},
@@ -185,7 +185,10 @@ impl<'de> Deserialize<'de> for ColdStartConfig {
             Some(FULL) => Some(ColdStart::Full),
             _ => value.as_f64().map(ColdStart::Share),
         };
-        let wrong = || D::Error::custom(format_args!("{value} is neither {EMPTY:?} nor {FULL:?} nor a share"));
+        let wrong = || {
+            let value = misfit::show(&value);
+            D::Error::custom(format_args!("{value} does not fit; allowed is {EMPTY:?}, {FULL:?} or a share, 0 to 1"))
+        };
         known.map(Self).ok_or_else(wrong)
     }
 }

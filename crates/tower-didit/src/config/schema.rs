@@ -1,6 +1,6 @@
 //! What the settings are, for editors and for reading variables.
 
-use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use super::{Config, Preset, sources::PRESET};
@@ -25,10 +25,18 @@ pub(super) fn with_preset(mut schema: Schema) -> Schema {
     schema
 }
 
+/// The schema of the stack's settings without references.
+pub(super) fn stack() -> Value {
+    with_preset(generator().into_root_schema_for::<Config>()).to_value()
+}
+
 /// The schema of a type without references.
 pub(super) fn inlined<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<T>().to_value()
+    generator().into_root_schema_for::<T>().to_value()
+}
+
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator()
 }
 
 /// The schema of a key below a schema without references.
@@ -37,27 +45,6 @@ pub(super) fn at<'s>(schema: &'s Value, key: &[String]) -> Option<&'s Value> {
         Ok(_) => schema.get("items"),
         Err(_) => schema.get("properties")?.get(part),
     })
-}
-
-/// What fits, as an error says it; `None` where the error of reading says it already.
-pub(super) fn allowed(schema: &Value) -> Option<String> {
-    let other = schema.get("anyOf").and_then(Value::as_array);
-    let kind = other.and_then(|kinds| kinds.first()).unwrap_or(schema);
-    let off = other.and_then(|kinds| kinds.iter().find_map(|kind| kind.get("const")));
-    let or_off = off.map(|off| format!(", or {off}")).unwrap_or_default();
-    if let Some(example) = schema.get("examples").and_then(|examples| examples.get(0)) {
-        return Some(format!("allowed is something such as {example}{or_off}"));
-    }
-    let least = schema.get("minimum").or_else(|| kind.get("minimum"));
-    let most = schema.get("maximum").or_else(|| kind.get("maximum")).cloned().or_else(|| {
-        Some(match kind.get("format")?.as_str()? {
-            "uint32" => u32::MAX.into(),
-            // As many as the machine counts; the numbers of a file end here anyway.
-            "uint64" | "uint" => u64::MAX.into(),
-            _ => return None,
-        })
-    });
-    Some(format!("allowed is {} to {}{or_off}", least?, most?))
 }
 
 /// Whether what is given may not be shown.

@@ -13,7 +13,7 @@ use super::{
     Config, HiddenText, Invalid, LoadError, Origin, Preset,
     error::Key,
     file::{self, Format, Part},
-    schema,
+    misfit, schema,
 };
 use crate::stack::DiditLayer;
 
@@ -115,11 +115,14 @@ impl Sources {
         };
         let value = file::parse(text, format).map_err(|bad| {
             // A number that no type holds is the one value that is refused before its setting is known.
-            let (key, value) = file::value_at(text, format, bad.offset).unzip();
-            let allowed = key.as_ref().and_then(|key| self.allowed(key));
-            let is_hidden = key.as_ref().is_some_and(|key| self.is_hidden(key));
-            let given = value.filter(|_| !is_hidden).map(|value| format!("{value}: ")).unwrap_or_default();
-            error(bad.offset, key, with(format!("{given}{}", bad.message), allowed))
+            let Some((key, value)) = file::number_at(text, format, &bad) else {
+                return error(bad.offset, None, bad.message);
+            };
+            let offset = file::offset(text, format, &key, Part::Value).unwrap_or(bad.offset);
+            let is_hidden = self.is_hidden(&key);
+            let problem = if is_hidden { "it is no text".to_owned() } else { format!("{value} is out of range") };
+            let message = misfit::with(problem, self.allowed(&key));
+            error(offset, Some(key), message)
         })?;
         if !value.is_object() {
             return Err(error(0, None, "a table of settings is needed".to_owned()));
@@ -199,7 +202,7 @@ impl Sources {
 
     /// All sources in one tree.
     fn tree(&self) -> Result<Map<String, Value>, LoadError> {
-        let schema = schema::inlined::<Config>();
+        let schema = schema::stack();
         let words: Vec<_> = self.words.iter().filter(|word| self.is_ours(word, &schema)).collect();
         let mut tree = Map::new();
         for section in &self.sections {
@@ -237,7 +240,7 @@ impl Sources {
     }
 
     fn schema_of<'s>(&'s self, key: &Key, stack: &'s Value) -> Option<&'s Value> {
-        let (first, rest) = key.0.split_first()?;
+        let Some((first, rest)) = key.0.split_first() else { return Some(stack) };
         let own = self.sections.iter().find(|section| section.name == first);
         match own {
             Some(section) => schema::at(&section.schema, rest),
@@ -246,31 +249,60 @@ impl Sources {
     }
 
     fn read<T: DeserializeOwned>(&self, value: Value, section: &Key) -> Result<T, LoadError> {
+        let stack = schema::stack();
+        if let Some(schema) = self.schema_of(section, &stack)
+            && let Some(key) = misfit::list_for_table(schema, &value)
+        {
+            let list = key.within(&value);
+            return Err(self.misfit(section.clone().under(key.clone()), list, misfit::OTHER_KIND.to_owned()));
+        }
         serde_path_to_error::deserialize(&value).map_err(|error| {
             let inner = Key::from(error.path());
-            let mut message = error.inner().to_string();
-            // The only type here whose error does not show the value. A secret's own does not on purpose.
-            if let (true, Some(given)) = (message.starts_with(NO_ADDRESS), inner.within(&value)) {
-                message = format!("{given}: {message}");
-            }
-            let key = section.clone().under(inner);
-            let part = if message.starts_with(UNKNOWN) { Part::Name } else { Part::Value };
-            let allowed = self.allowed(&key);
-            LoadError { origin: self.origin(&key, part), key: Some(key), message: with(message, allowed) }
+            self.misfit(section.clone().under(inner.clone()), inner.within(&value), error.inner().to_string())
         })
+    }
+
+    /// Says what is wrong with the value of a key, where serde has said it in its own words.
+    fn misfit(&self, key: Key, value: Option<&Value>, error: String) -> LoadError {
+        let stack = schema::stack();
+        let value = value.unwrap_or(&Value::Null);
+        if error.starts_with(misfit::UNKNOWN) {
+            let (_, above) = key.0.split_last().unzip();
+            let above = Key(above.unwrap_or_default().to_vec());
+            let sections: Vec<_> = self.sections.iter().map(|section| section.name).collect();
+            let sections = if above.0.is_empty() { &sections[..] } else { &[] };
+            let message = self.schema_of(&above, &stack).map_or(error, |table| misfit::unknown(table, sections));
+            return LoadError { origin: self.origin(&key, Part::Name), key: Some(key), message };
+        }
+        let (origin, schema) = (self.origin(&key, Part::Value), self.schema_of(&key, &stack));
+        let shown = self.written(&key, value, &origin).unwrap_or_else(|| misfit::show(value));
+        let mut message = misfit::message(error, schema, value, &shown);
+        if let (Origin::Variable(_), Some(schema)) = (&origin, schema) {
+            message.extend(misfit::in_variables(schema, Self::PREFIX, &key));
+        }
+        LoadError { origin, key: Some(key), message }
+    }
+
+    /// What stands in the file for a value that has no likeness among those of JSON: `nan`, or a date.
+    fn written(&self, key: &Key, value: &Value, origin: &Origin) -> Option<String> {
+        let (Origin::File { .. }, Value::Null | Value::Object(_)) = (origin, value) else { return None };
+        let file = self.file.as_ref()?;
+        let offset = file::offset(&file.text, file.format, key, Part::Value)?;
+        let (found, text) = file::value_at(&file.text, file.format, offset)?;
+        (found == *key).then(|| text.to_owned())
     }
 
     /// Whether a key is a secret's, or stands inside of what was given for one.
     fn is_hidden(&self, key: &Key) -> bool {
-        let stack = schema::inlined::<Config>();
+        let stack = schema::stack();
         let mut above = (1..=key.0.len()).map(|length| Key(key.0[..length].to_vec()));
         above.any(|key| self.schema_of(&key, &stack).is_some_and(schema::is_hidden))
     }
 
     /// What a setting may be.
     fn allowed(&self, key: &Key) -> Option<String> {
-        let stack = schema::inlined::<Config>();
-        self.schema_of(key, &stack).and_then(schema::allowed)
+        let stack = schema::stack();
+        self.schema_of(key, &stack).and_then(misfit::allowed)
     }
 
     fn invalid(&self, key: &Key, message: String) -> LoadError {
@@ -292,24 +324,6 @@ impl Sources {
             Some(Origin::File { file: file.name.clone(), line, column })
         });
         in_file.unwrap_or(Origin::Preset)
-    }
-}
-
-/// How serde's error for a key that is no setting begins.
-const UNKNOWN: &str = "unknown field";
-
-/// How std's error for the text of an address begins.
-const NO_ADDRESS: &str = "invalid socket address";
-
-/// A message, and what is allowed instead.
-fn with(message: String, allowed: Option<String>) -> String {
-    match allowed {
-        Some(allowed) => {
-            let off = ", or \"off\"";
-            // What can be switched off says so itself.
-            format!("{}; {allowed}", message.strip_suffix(off).filter(|_| allowed.ends_with(off)).unwrap_or(&message))
-        }
-        None => message,
     }
 }
 

@@ -69,7 +69,8 @@ fn the_preset_comes_from_the_last_source_that_names_one() {
     let sources = with(&[("DIDIT_PRESET", "off")]).text("stack.toml", "preset = 'seed'", Format::Toml).unwrap();
     assert_eq!(sources.config().unwrap(), Config::preset(Preset::Off));
     let error = with(&[("DIDIT_PRESET", "none")]).config().unwrap_err().to_string();
-    assert!(error.starts_with("environment variable DIDIT_PRESET: preset: ") && error.contains("`seed`"), "{error}");
+    assert!(error.starts_with("environment variable DIDIT_PRESET: preset: \"none\" is not known; "), "{error}");
+    assert!(error.ends_with("allowed is \"didit\", \"seed\" or \"off\""), "{error}");
 }
 
 #[test]
@@ -162,7 +163,11 @@ fn an_error_names_the_item_of_a_list() {
             "line 8, column 19: pacing.scopes[1].methods[1]: ",
             "\"get\" is not a method in capital",
         ),
-        ("replacing = 3", "line 8, column 13: pacing.scopes[1].replacing: ", "`3`, expected a boolean"),
+        (
+            "replacing = 3",
+            "line 8, column 13: pacing.scopes[1].replacing: ",
+            "3 does not fit; allowed is true or false",
+        ),
     ] {
         let error = refused(&format!("{scopes}{more}"));
         assert!(error.contains(place) && error.contains(part), "{error}");
@@ -189,11 +194,11 @@ fn a_value_that_does_not_fit_is_named_with_what_would() {
         ("seed = 'abc'", ["line 1, column 8: seed: ", "\"abc\"", "allowed is 0 to 18446744073709551615"]),
         (
             "[retry]\nmax_attempts = 99999999999",
-            ["line 2, column 16: retry.max_attempts: ", "`99999999999`", "allowed is 1 to 4294967295"],
+            ["line 2, column 16: retry.max_attempts: ", "99999999999 is", "allowed is 1 to 4294967295"],
         ),
         (
             "[retry]\nreplay_cap = 99999999999999999999",
-            ["line 2, column 14: retry.replay_cap: ", "99999999999999999999: ", "allowed is 0 to 1073741824"],
+            ["line 2, column 14: retry.replay_cap: ", "99999999999999999999 is", "allowed is 0 to 1073741824"],
         ),
         (
             "circuit_breaker.failure_ratio = 'x'",
@@ -203,35 +208,155 @@ fn a_value_that_does_not_fit_is_named_with_what_would() {
             "attempt_timeout.at_least = '2days'",
             ["line 1, column 28: attempt_timeout.at_least: ", "172800s", "allowed is 0ns to 86400s"],
         ),
-        ("pacing.burst = 0", ["line 1, column 16: pacing.burst: ", "`0`", "allowed is 1 to 4294967295, or \"off\""]),
+        ("pacing.burst = 0", ["line 1, column 16: pacing.burst: ", "0 is", "allowed is 1 to 4294967295, or \"off\""]),
         (
             "[[pacing.scopes]]\nname = 'a'\nlimit = -1",
-            ["line 3, column 9: pacing.scopes[0].limit: ", "`-1`", "allowed is 1 to 4294967295"],
+            ["line 3, column 9: pacing.scopes[0].limit: ", "-1 is", "allowed is 1 to 4294967295"],
         ),
         (
             "[retry]\nmax_attempt = 3",
-            ["line 2, column 1: retry.max_attempt: ", "unknown field `max_attempt`", "`max_attempts`"],
+            ["line 2, column 1: retry.max_attempt: ", "no such setting; known are backoff, budget", ", max_attempts, "],
         ),
-        ("[retri]\nmax_attempts = 3", ["line 1, column 2: retri: ", "unknown field `retri`", "`retry`"]),
+        (
+            "[retri]\nmax_attempts = 3",
+            ["line 1, column 2: retri: ", "no such setting; known are api_key, ", ", retry, "],
+        ),
         (
             "[[pacing.scopes]]\nname = 'a'\n  limt = 1",
-            ["line 3, column 3: pacing.scopes[0].limt: ", "unknown field `limt`", "`limit`"],
+            ["line 3, column 3: pacing.scopes[0].limt: ", "no such setting; known are endpoints", "limit, "],
         ),
-        ("[retry]\nmax_attempts = -1", ["line 2, column 16: retry.max_attempts", "`-1`", "u32"]),
-        ("[retry]\nmax_attempts = 'x'", ["line 2, column 16: retry.max_attempts", "\"x\"", "u32"]),
+        (
+            "[retry]\nmax_attempts = -1",
+            ["line 2, column 16: retry.max_attempts: ", "-1 is out of range; ", "1 to 4294967295"],
+        ),
+        (
+            "[retry]\nmax_attempts = 'x'",
+            ["line 2, column 16: retry.max_attempts: ", "\"x\" is no whole number", "1 to 4294967295"],
+        ),
         ("[pacing]\ncold_start = 'x'", ["line 2, column 14: pacing.cold_start", "\"x\"", "\"empty\""]),
         ("[pacing]\nreserved_share = 0.95", ["line 2, column 18: pacing.reserved_share", "0.95", "0 to 0.9"]),
         ("[pacing]\nmax_keys = 0", ["line 2, column 12: pacing.max_keys", "zero", "at least 1"]),
         ("[pacing]\nmax_wait = '2days'", ["line 2, column 12: pacing.max_wait", "172800s", "0ns to 86400s"]),
         ("[deadline]\ntotal = 30", ["line 2, column 9: deadline.total", "30 has no unit", "1m 30s"]),
         ("[retry]\nbudget = 'on'", ["line 2, column 10: retry.budget", "\"on\"", "or \"off\""]),
-        ("[[routes]]\nname='aml'\nretry='never'", ["line 3, column 7: routes[0].retry", "`never`", "`vendor-data`"]),
-        ("[[pacing.scopes]]\nname='a'\nlimit=0", ["line 3, column 7: pacing.scopes[0].limit", "`0`", "nonzero"]),
+        (
+            "[[routes]]\nname='aml'\nretry='never'",
+            ["line 3, column 7: routes[0].retry", "\"never\" is not known", "\"vendor-data\""],
+        ),
+        (
+            "[[pacing.scopes]]\nname='a'\nlimit=0",
+            ["line 3, column 7: pacing.scopes[0].limit", "0 is out of range", "1 to 4294967295"],
+        ),
         ("a = = 1", ["line 1, column 5", "", ""]),
     ] {
         let error = refused(text);
         assert!(parts.iter().all(|part| error.contains(part)), "{text}\n{error}");
     }
+}
+
+#[test]
+fn a_value_of_another_kind_is_named_in_plain_words() {
+    let retry = "backoff, budget, fail_fast, longest_wait, max_attempts, replay_cap and throttled_backoff";
+    for (text, expected) in [
+        ("retry = 5", format!("line 1, column 9: retry: 5 is no table; allowed is a table of {retry}")),
+        ("retry = [1]", format!("line 1, column 9: retry: a list is no table; allowed is a table of {retry}")),
+        (
+            "[[retry]]\nmax_attempts = 1",
+            format!("line 1, column 1: retry: a list is no table; allowed is a table of {retry}"),
+        ),
+        (
+            "[retry]\nbackoff = '5s'",
+            "line 2, column 11: retry.backoff: \"5s\" is no table; allowed is a table of base, cap and factor".to_owned(),
+        ),
+        (
+            "pacing.scopes = 5",
+            "line 1, column 17: pacing.scopes: 5 is no list; allowed is a list of tables of endpoints, limit, methods, name, \
+             replacing and window"
+                .to_owned(),
+        ),
+        (
+            "[[pacing.scopes]]\nname = 'a'",
+            "line 1, column 1: pacing.scopes[0]: limit is missing, and has no default".to_owned(),
+        ),
+        (
+            "circuit_breaker.failure_ratio = nan",
+            "line 1, column 33: circuit_breaker.failure_ratio: nan is no number; allowed is 0.01 to 1, or \"off\"".to_owned(),
+        ),
+        (
+            "retry.max_attempts = 1979-05-27",
+            "line 1, column 22: retry.max_attempts: 1979-05-27 is no whole number; allowed is 1 to 4294967295".to_owned(),
+        ),
+        (
+            "deadline.total = '30'",
+            "line 1, column 18: deadline.total: \"30\" has no unit; allowed is a duration with its unit, such as \"30s\" or \
+             \"1m 30s\""
+                .to_owned(),
+        ),
+        ("jitter = 'no'", "line 1, column 10: jitter: \"no\" does not fit; allowed is true or false".to_owned()),
+        ("preset = 5", "line 1, column 10: preset: 5 does not fit; allowed is \"didit\", \"seed\" or \"off\"".to_owned()),
+        ("seed = 1\nseed = 2", "line 2, column 1: key seed is given twice".to_owned()),
+    ] {
+        assert_eq!(refused(text), format!("stack.toml, {expected}"));
+    }
+    let json = |text| Config::from_json(text).unwrap_err().to_string();
+    let error = json("{\n \"retry\": { \"max_attempts\": 1e400 } }");
+    assert!(error.contains("line 2, column 29: retry.max_attempts: 1e400 is out of range; allowed is 1 to"), "{error}");
+    assert!(!json("{ \"api_key\": 1e4711 }").contains("4711"));
+    for (name, text, expected) in [
+        (
+            "DIDIT_RETRY",
+            "5",
+            format!(
+                "retry: 5 is no table; allowed is a table of {retry}, each in a variable of its own, such as DIDIT_RETRY__BACKOFF"
+            ),
+        ),
+        (
+            "DIDIT_ROUTES",
+            "x",
+            "routes: \"x\" is no list; allowed is a list of tables of group, method, name, path, retry, timeout and \
+             unlimited, written as JSON"
+                .to_owned(),
+        ),
+        (
+            "DIDIT_RETRY__MAX_ATTEMPTS",
+            "-1",
+            "retry.max_attempts: -1 is out of range; allowed is 1 to 4294967295".to_owned(),
+        ),
+    ] {
+        let error = with(&[(name, text)]).config().unwrap_err().to_string();
+        assert_eq!(error, format!("environment variable {name}: {expected}"));
+    }
+}
+
+#[test]
+fn no_error_speaks_of_more_than_settings() {
+    fn keys(value: &Value, above: &str) -> Vec<String> {
+        let Value::Object(fields) = value else { return Vec::new() };
+        let inside = |(name, value)| {
+            let key = format!("{above}{name}");
+            [vec![key.clone()], keys(value, &format!("{key}."))].concat()
+        };
+        fields.iter().flat_map(inside).collect()
+    }
+
+    let mut refused = 0;
+    for key in keys(&json!(Config::default()), "") {
+        for wrong in [json!("?"), json!(-1), json!(0.5), json!(true), json!(null), json!(["?"]), json!({ "?": 1 })] {
+            // Of a file that is not there the system says so.
+            let wrong = if key.ends_with("_file") && wrong.is_string() { json!(1) } else { wrong };
+            let value = key.rsplit('.').fold(wrong, |value, part| json!({ part: value }));
+            let Err(error) = Config::from_json(&value.to_string()) else { continue };
+            let text = error.to_string();
+            assert!(error.key().is_some_and(|wrong| wrong.starts_with(&key)), "{value}: {text}");
+            for word in ["invalid type", "invalid value", "expected", "struct", "variant", "field", "u32", "f64", "`"] {
+                assert!(!text.contains(word), "{value}: {text}");
+            }
+            let says = ["allowed is", "allowed are", "known are", "at least"];
+            assert!(says.iter().any(|says| text.contains(says)), "{value}: {text}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }
 
 #[test]

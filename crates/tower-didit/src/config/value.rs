@@ -6,6 +6,8 @@ use didit_api::Secret;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use super::misfit;
+
 /// A duration as people write it: `"30s"`, `"1m 30s"`, `"500ms"`, `"1day"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
@@ -61,12 +63,15 @@ impl Serialize for HumanDuration {
 
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        const SUCH_AS: &str = r#"a duration with its unit, such as "30s" or "1m 30s", is needed"#;
+        const ALLOWED: &str = r#"allowed is a duration with its unit, such as "30s" or "1m 30s""#;
 
         let value = serde_json::Value::deserialize(from)?;
-        let text = value.as_str().ok_or_else(|| Error::custom(format_args!("{value} has no unit; {SUCH_AS}")))?;
-        let wrong = |error| Error::custom(format_args!("{text:?} cannot be read ({error}); {SUCH_AS}"));
-        humantime::parse_duration(text).map(Self).map_err(wrong)
+        let read = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
+        let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+        read.map(Self).ok_or_else(|| {
+            let problem = if number.is_some() { "has no unit" } else { "is no duration" };
+            Error::custom(format_args!("{} {problem}; {ALLOWED}", misfit::show(&value)))
+        })
     }
 }
 
@@ -134,7 +139,7 @@ impl<'de> Deserialize<'de> for HiddenText {
                 Err(Error::custom(format_args!("{REDACTED:?} {NO_SECRET}")))
             }
             serde_json::Value::String(text) => Ok(text.as_str().into()),
-            _ => Err(Error::custom("it is no text; write it in quotes")),
+            _ => Err(Error::custom("it is no text; allowed is a text in quotes")),
         }
     }
 }
