@@ -9,11 +9,11 @@ use std::{
 use didit_api::{Limits, Scope};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     task::JoinSet,
     time::{interval, sleep},
 };
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{call::CallOptions, deadline::DeadlineLayer, pacing::PacingLayer};
 
 use crate::{
@@ -101,25 +101,53 @@ pub fn ledger(waiters: usize) -> Result<Waiting, Problem> {
 /// If the world cannot be set up.
 pub fn semaphore(waiters: usize) -> Result<Waiting, Problem> {
     simulate(async || {
-        let permits = Arc::new(Semaphore::new(0));
-        let refilled = Arc::clone(&permits);
-        let ticker = tokio::spawn(async move {
-            let mut ticks = interval(SECOND);
-            ticks.tick().await;
-            loop {
-                ticks.tick().await;
-                refilled.add_permits(RATE as usize);
-            }
-        });
-        let (waiting, order) = wait(waiters, || {
-            let permits = Arc::clone(&permits);
-            async move { permits.acquire().await.map(tokio::sync::SemaphorePermit::forget).is_ok() }
-        })
-        .await?;
-        let waiting = finish(waiting, order, waiters, None).await;
-        ticker.abort();
-        Ok(waiting)
+        refilled(waiters, |permits| async move { permits.acquire().await.map(SemaphorePermit::forget).is_ok() }).await
     })
+}
+
+/// The semaphore in the ledger's place: each who waits has a request, a service and a deadline. What this costs beyond the
+/// bare semaphore is no limiter's doing.
+///
+/// # Errors
+///
+/// If the world cannot be set up.
+pub fn semaphore_within_a_call(waiters: usize) -> Result<Waiting, Problem> {
+    simulate(async || {
+        refilled(waiters, |permits| {
+            let paced = service_fn(move |request| {
+                let permits = Arc::clone(&permits);
+                async move {
+                    // It is never closed.
+                    permits.acquire().await.map(SemaphorePermit::forget).ok();
+                    Immediate.oneshot(request).await
+                }
+            });
+            let call = DeadlineLayer::new(DeadlineLayer::MAX).layer(paced).oneshot(read());
+            async move { call.await.is_ok() }
+        })
+        .await
+    })
+}
+
+/// Calls that wait for a semaphore with [`RATE`] permits more each second.
+async fn refilled<F>(waiters: usize, call: impl Fn(Arc<Semaphore>) -> F) -> Result<Waiting, Problem>
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(0));
+    let refilled = Arc::clone(&permits);
+    let ticker = tokio::spawn(async move {
+        let mut ticks = interval(SECOND);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            refilled.add_permits(RATE as usize);
+        }
+    });
+    let (waiting, order) = wait(waiters, || call(Arc::clone(&permits))).await?;
+    let waiting = finish(waiting, order, waiters, None).await;
+    ticker.abort();
+    Ok(waiting)
 }
 
 type Order = Arc<Mutex<Vec<usize>>>;
@@ -208,16 +236,20 @@ pub(super) fn table() -> Result<Table, Problem> {
     let columns = [
         "waiters",
         "to queue, ns",
-        "to release, ns",
+        "the same, to release, ns",
         "refused at the door, ns",
         "overtaken",
         "of the rate",
-        "semaphore, to queue, ns",
-        "semaphore, to release, ns",
+        "semaphore within a call, to queue, ns",
+        "the same, to release, ns",
+        "bare semaphore, to queue, ns",
+        "the same, to release, ns",
     ];
     let mut table = Table::new(title, columns);
     for waiters in [1_000, 10_000, 100_000] {
-        let (ours, least) = (quietest(|| ledger(waiters))?, quietest(|| semaphore(waiters))?);
+        let ours = quietest(|| ledger(waiters))?;
+        let within = quietest(|| semaphore_within_a_call(waiters))?;
+        let least = quietest(|| semaphore(waiters))?;
         table.rows.push(vec![
             waiters.to_string(),
             format!("{:.0}", ours.queued_ns),
@@ -225,6 +257,8 @@ pub(super) fn table() -> Result<Table, Problem> {
             ours.refused_ns.map_or_else(|| "–".to_owned(), |ns| format!("{ns:.0}")),
             format!("{:.2} %", 100.0 * ours.overtaken),
             format!("{:.1} %", 100.0 * ours.rate),
+            format!("{:.0}", within.queued_ns),
+            format!("{:.0}", within.released_ns),
             format!("{:.0}", least.queued_ns),
             format!("{:.0}", least.released_ns),
         ]);

@@ -236,14 +236,7 @@ fn real_start(ledger: &mut Ledger, waiter: WaiterId, mut now: Instant) -> Instan
 
 #[test]
 fn a_call_that_would_be_in_time_is_not_refused_behind_a_long_mixed_queue() {
-    let (mut ledger, sets, now) = alone();
-    take(&mut ledger, Duration::ZERO);
-    for _ in 0..1_500 {
-        gather(&mut ledger, &asking(sets.wide), 1, now);
-        gather(&mut ledger, &asking(sets.both), 1, now);
-    }
-    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
-    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap();
+    let (mut ledger, sets, now, foretold) = behind_a_long_mixed_queue();
     let waiter = ledger.queued(&asking(sets.wide), now);
     let real = real_start(&mut ledger, waiter, now);
     assert!(!foretold.exact && foretold.at <= real, "{:?} was foretold, {:?} it took", foretold.at - now, real - now);
@@ -252,14 +245,7 @@ fn a_call_that_would_be_in_time_is_not_refused_behind_a_long_mixed_queue() {
 
 #[test]
 fn a_call_that_is_let_in_behind_a_long_mixed_queue_is_told_when_it_would_be_late_after_all() {
-    let (mut ledger, sets, now) = alone();
-    take(&mut ledger, Duration::ZERO);
-    for _ in 0..1_500 {
-        gather(&mut ledger, &asking(sets.wide), 1, now);
-        gather(&mut ledger, &asking(sets.both), 1, now);
-    }
-    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
-    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap();
+    let (mut ledger, sets, now, foretold) = behind_a_long_mixed_queue();
     let call = Asking { deadline: Some(foretold.at), ..asking(sets.wide) };
     let waiter = ledger.queued(&call, now);
     ledger.tick(now + SECOND, &mut Wakers::default());
@@ -281,6 +267,19 @@ fn calls_of_low_priority_that_go_by_their_age_are_counted_as_ahead() {
     let waiter = ledger.queued(&asking(sets.wide), now);
     let real = real_start(&mut ledger, waiter, now);
     assert!(foretold <= real && real <= foretold + WINDOW, "{:?}, {:?}", foretold - now, real - now);
+}
+
+/// What is foretold to a call of a wide scope behind 3 000 others, half of which need a narrow one too.
+fn behind_a_long_mixed_queue() -> (Ledger, Sets, Instant, Foretold) {
+    let (mut ledger, sets, now) = alone();
+    take(&mut ledger, Duration::ZERO);
+    for _ in 0..1_500 {
+        gather(&mut ledger, &asking(sets.wide), 1, now);
+        gather(&mut ledger, &asking(sets.both), 1, now);
+    }
+    let class = ledger.queues.class_of(sets.wide, Priority::Normal, false);
+    let foretold = ledger.foretell(*ledger.queues.class(class), now).unwrap();
+    (ledger, sets, now, foretold)
 }
 
 /// Attempts have taken so long, and nothing else, for a while.
