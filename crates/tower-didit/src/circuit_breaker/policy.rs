@@ -109,11 +109,8 @@ impl TripPolicy {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Duration`] outside 1 ms to an hour; [`ConfigError::CapBelowBase`] if `cap` is below `first`.
+    /// [`ConfigError::Duration`] outside 1 ms to an hour, or if `cap` is below `first`.
     pub fn open_for(mut self, first: Duration, cap: Duration) -> Result<Self, ConfigError> {
-        if cap < first {
-            return Err(ConfigError::CapBelowBase { base: first, cap });
-        }
         self.open = check_duration("open time", first, Duration::from_millis(1), Self::MAX)?;
         self.open_cap = check_duration("open time cap", cap, first, Self::MAX)?;
         Ok(self)

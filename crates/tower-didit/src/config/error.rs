@@ -82,7 +82,7 @@ impl<T> At<T> for Result<T, ConfigError> {
     fn at(self, section: impl Into<String>) -> Result<T, Invalid> {
         self.map_err(|error| {
             let mut key = Key::from(section.into().as_str());
-            if let Some(name) = name_of(&error, &key) {
+            if let Some(name) = name_of(&error) {
                 key = key.under(Key::from(name));
             }
             Invalid { key, problem: error.into() }
@@ -91,8 +91,7 @@ impl<T> At<T> for Result<T, ConfigError> {
 }
 
 /// The key of what a builder calls by a name of its own. Where the two are one, there is nothing to add here.
-fn name_of<'e>(error: &'e ConfigError, section: &Key) -> Option<&'e str> {
-    let in_backoff = section.0.last().is_some_and(|section| section.ends_with("backoff"));
+fn name_of(error: &ConfigError) -> Option<&str> {
     Some(match error {
         ConfigError::Zero { setting, .. }
         | ConfigError::Duration { setting, .. }
@@ -108,8 +107,7 @@ fn name_of<'e>(error: &'e ConfigError, section: &Key) -> Option<&'e str> {
             "the factor of a backoff" => "factor",
             setting => setting,
         },
-        ConfigError::CapBelowBase { .. } if in_backoff => "cap",
-        ConfigError::CapBelowBase { .. } => "open_cap",
+        ConfigError::CapBelowBase { .. } => "cap",
         ConfigError::Header { setting, .. } => setting,
         ConfigError::ApiKey { .. } => "api_key",
         ConfigError::BaseUrl { .. } => "base_url",

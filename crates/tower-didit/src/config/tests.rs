@@ -86,8 +86,7 @@ fn an_error_names_key_value_range_line_and_column() {
         ),
         (
             "[circuit_breaker]\nopen_cap = '1s'",
-            "stack.toml, line 2, column 12: circuit_breaker.open_cap: the cap of a backoff is 1s, below its base of 10s; \
-             it must be at least the base",
+            "stack.toml, line 2, column 12: circuit_breaker.open_cap: open time cap is 1s; allowed is 10s to 3600s",
         ),
         (
             "[retry.throttled_backoff]\nfactor = 0.5",
