@@ -29,7 +29,8 @@ pub struct Settings {
     /// What applications send as `x-gateway-token`; at least 16 characters of visible ASCII.
     #[serde(skip_serializing_if = "HiddenText::is_elsewhere")]
     pub access_token: Option<HiddenText>,
-    /// Names that requests may be addressed to, beside those of the loopback; all if empty and `allow_remote` is set.
+    /// Names or addresses that requests may be addressed to, without scheme and port, beside those of the loopback; all if
+    /// empty and `allow_remote` is set.
     pub hosts: Vec<String>,
     /// How the log is written to standard error.
     pub log: LogFormat,
