@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Future, poll_fn},
+    mem,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,9 +16,9 @@ use didit_api::{Limits, Scope};
 use http::{Method, Request, Response, StatusCode};
 use tests::{Answer, Body, ReadinessProbe, create_session, limits, to};
 use tokio::{
-    runtime::Builder,
+    runtime::{Builder, Handle},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_didit::{
@@ -76,6 +77,34 @@ async fn a_call_that_is_made_and_never_polled_shuts_nobody_out() {
     }
     assert!(refused <= 2, "{refused}");
     drop(unpolled);
+}
+
+/// A call's turn hangs on attempts in flight alone when it goes away: nobody has an end to wait for.
+#[tokio::test(start_paused = true)]
+async fn a_credential_is_forgotten_although_a_call_gave_up_while_its_slots_hung() {
+    let with_key = |key: usize| {
+        let mut request = create_session(None, "call");
+        request.headers_mut().insert("x-api-key", key.to_string().parse().unwrap());
+        request
+    };
+    for patient in [true, false] {
+        let builder = pacing(1).max_keys(50);
+        let layer = if patient { builder } else { builder.max_wait(SECOND) }.build().unwrap();
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        let before = alive();
+        for key in 0..50 {
+            let service = layer.layer(ReadinessProbe::new([Answer::After(30 * SECOND)]));
+            let hangs = tokio::spawn(service.clone().oneshot(with_key(key)));
+            sleep(SECOND).await;
+            let gave_up = timeout(5 * SECOND, service.oneshot(with_key(key))).await;
+            assert_eq!(gave_up.is_err(), patient);
+            hangs.await.unwrap().unwrap();
+        }
+        assert_eq!(alive(), before, "whoever kept time for them is gone");
+        sleep(60 * MINUTE).await;
+        let another = layer.layer(ReadinessProbe::new([])).oneshot(with_key(50));
+        assert!(another.await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,28 +172,39 @@ async fn one_answer_that_hangs_refuses_nobody_who_would_be_in_time() {
     assert_eq!(served(&service, 40).await, 40);
 }
 
-/// A server that lets 300 writes a minute in and so many session creations, and names the limit that was exceeded.
+/// How many writes a server lets in within a minute, and how many session creations and screenings among them.
+type Allowed = Arc<Mutex<[usize; 3]>>;
+
+fn allowed(writes: usize, creations: usize, screenings: usize) -> Allowed {
+    Arc::new(Mutex::new([writes, creations, screenings]))
+}
+
+/// A server that names the limit that was exceeded.
 fn server(
-    creations: usize,
+    allowed: Allowed,
 ) -> impl Service<Request<Body>, Response = Response<()>, Error = Infallible, Future: Future + Send> + Clone + Send {
-    let logs: Arc<Mutex<[VecDeque<Instant>; 2]>> = Arc::default();
+    let logs: Arc<Mutex<[VecDeque<Instant>; 3]>> = Arc::default();
     service_fn(move |request: Request<Body>| {
-        let logs = Arc::clone(&logs);
+        let (logs, allowed) = (Arc::clone(&logs), Arc::clone(&allowed));
         async move {
             sleep(SECOND / 20).await;
-            let (creates, now) = (request.uri().path() == "/v3/session/", Instant::now());
+            let (path, now) = (request.uri().path(), Instant::now());
+            let scopes: Vec<_> = match path {
+                "/v3/session/" => vec![0, 1],
+                "/v3/aml/" => vec![0, 2],
+                _ => vec![0],
+            };
             let exceeded = {
-                let mut logs = logs.lock().unwrap();
+                let (mut logs, allowed) = (logs.lock().unwrap(), *allowed.lock().unwrap());
                 for log in logs.iter_mut() {
                     while log.pop_front_if(|at| now - *at >= MINUTE).is_some() {}
                 }
-                let full = [(0, 300, true), (1, creations, creates)];
-                let full = full.into_iter().find(|(log, limit, counts)| *counts && logs[*log].len() >= *limit);
+                let full = scopes.iter().copied().find(|scope| logs[*scope].len() >= allowed[*scope]);
                 if full.is_none() {
-                    logs[0].push_back(now);
-                    logs[1].extend(creates.then_some(now));
+                    scopes.iter().for_each(|scope| logs[*scope].push_back(now));
                 }
-                full.map(|(log, limit, _)| (limit, (MINUTE - (now - logs[log][0])).as_secs() + 1))
+                let wait = |scope: usize| MINUTE - (now - logs[scope][logs[scope].len() - allowed[scope]]);
+                full.map(|scope| (allowed[scope], wait(scope).as_secs() + 1))
             };
             sleep(SECOND / 20).await;
             let Some((limit, wait)) = exceeded else { return Ok(Response::new(())) };
@@ -174,9 +214,35 @@ fn server(
     })
 }
 
+/// Makes other writes all the time, and says how many were let in and refused in each minute.
+async fn each_minute<S>(service: S, minutes: usize) -> Vec<[u32; 2]>
+where
+    S: Service<Request<Body>, Response = Response<()>, Error: Send, Future: Send> + Clone + Send + 'static,
+{
+    let counts = Arc::new(Mutex::new([0_u32; 2]));
+    let mut workers = JoinSet::new();
+    for _ in 0..40 {
+        let (service, counts) = (service.clone(), Arc::clone(&counts));
+        workers.spawn(async move {
+            loop {
+                let Ok(response) = service.clone().oneshot(to(Method::POST, "/v3/whatever-else/")).await else {
+                    continue;
+                };
+                counts.lock().unwrap()[usize::from(!response.status().is_success())] += 1;
+            }
+        });
+    }
+    let mut all = Vec::new();
+    for _ in 0..minutes {
+        sleep(MINUTE).await;
+        all.push(mem::take(&mut *counts.lock().unwrap()));
+    }
+    all
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_the_server_lowered_costs_its_own_scope_alone() {
-    let service = PacingLayer::didit().layer(server(20));
+    let service = PacingLayer::didit().layer(server(allowed(300, 20, usize::MAX)));
     // Of creations and other writes: served and refused.
     let counts = Arc::new(Mutex::new([[0_u32; 2]; 2]));
     let mut workers = JoinSet::new();
@@ -198,4 +264,38 @@ async fn a_limit_that_the_server_lowered_costs_its_own_scope_alone() {
     println!("in 30 min: {created} created, {refused} refused; {others} others, {refused_others} refused");
     assert!(created >= 30 * 18 && others >= 30 * 275, "{created}, {others}");
     assert!(refused + refused_others <= 10, "{refused}, {refused_others}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_nobody_told_us_of_shuts_out_nobody_else() {
+    let service = PacingLayer::didit().layer(server(allowed(300, usize::MAX, 5)));
+    // Ten screenings a minute, of which five are let in, and no scope that is known here says so.
+    let screenings = service.clone();
+    let screening = tokio::spawn(async move {
+        sleep(5 * MINUTE).await;
+        loop {
+            tokio::spawn(screenings.clone().oneshot(to(Method::POST, "/v3/aml/")));
+            sleep(6 * SECOND).await;
+        }
+    });
+    let minutes = each_minute(service, 30).await;
+    screening.abort();
+    println!("let in and refused in each minute: {minutes:?}");
+    assert!(minutes.iter().all(|[let_in, _]| *let_in >= 285), "{minutes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_lowered_far_below_what_was_let_in_is_taken_over() {
+    let allowed = allowed(300, usize::MAX, usize::MAX);
+    let service = PacingLayer::didit().layer(server(Arc::clone(&allowed)));
+    let lowering = async {
+        sleep(5 * MINUTE + SECOND / 2).await;
+        allowed.lock().unwrap()[0] = 20;
+    };
+    let (minutes, ()) = tokio::join!(each_minute(service, 30), lowering);
+    println!("let in and refused in each minute: {minutes:?}");
+    // Those of all workers were on their way.
+    let refused: u32 = minutes.iter().map(|[_, refused]| refused).sum();
+    assert!(refused <= 45, "{minutes:?}");
+    assert!(minutes[8..].iter().all(|[let_in, refused]| (18..=20).contains(let_in) && *refused <= 1), "{minutes:?}");
 }

@@ -248,7 +248,10 @@ impl Pacer {
     /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
     fn throttled(&self, need: Need, limit: Option<u32>, wait: Option<Duration>, sent: Instant, now: Instant) {
         let wait = wait.unwrap_or(self.config.default_pause);
-        let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, limit, wait, sent, now)) else { return };
+        let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, limit, wait, sent, now)) else {
+            tracing::warn!(limit, "the server refused a request by a limit of no scope that is known");
+            return;
+        };
         let scope = self.config.name(lesson.scope);
         if let Some(limit) = lesson.adopted {
             tracing::warn!(scope, limit, "the server's limit has changed");
@@ -260,7 +263,7 @@ impl Pacer {
     /// Takes note of an answer, and of what it says about the quota.
     fn answered(&self, need: Need, said: Option<quota::RateLimit>, sent: Option<Instant>, now: Instant) {
         let counted = self.with(now, |ledger, wake| {
-            ledger.answered(need.set, now, wake);
+            ledger.answered(need.set, sent.unwrap_or(now), now, wake);
             // Before its own slot is given back: the server has counted it.
             let counted =
                 said.and_then(|said| ledger.resynchronise(need.set, said.limit, said.remaining?, said.reset, now));
@@ -282,14 +285,17 @@ impl Pacer {
         let mut state = self.lock();
         let State { ledger, timekeepers, .. } = &mut *state;
         let result = work(ledger, &mut wake);
-        if !timekeepers.is_empty()
-            && let Some(next) = ledger.next_event(now)
-        {
+        if !timekeepers.is_empty() {
+            let is_over = !ledger.is_waited_for();
+            let next = ledger.next_event(now);
             for timekeeper in timekeepers {
-                if timekeeper.set_for.is_none_or(|at| next < at) {
-                    timekeeper.set_for = Some(next);
-                    wake.wake(timekeeper.waker.take());
+                match (timekeeper.set_for, next) {
+                    // It expects nothing, and would not notice by itself that nobody waits any more.
+                    (None, _) if is_over => {}
+                    (set_for, Some(next)) if set_for.is_none_or(|at| next < at) => timekeeper.set_for = Some(next),
+                    _ => continue,
                 }
+                wake.wake(timekeeper.waker.take());
             }
         }
         drop(state);

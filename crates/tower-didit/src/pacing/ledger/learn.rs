@@ -18,10 +18,14 @@
 //! taken for it: if it is another's, no request is held up that would not have been, and there will be more refusals,
 //! which cannot be that scope's any more.
 //!
+//! If each of the scopes has exceeded the limit without a refusal, either one was lowered a moment ago, or the limit is that
+//! of a scope nobody has told us of, and what is sent next shows which: if it is let in, nobody need be held up. If it is
+//! refused as well, the scope that counts the fewest endpoints is paused, and when nothing has been let in for a while, the
+//! next refusal explains itself.
+//!
 //! # The adopted limit
 //!
-//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it: then it was
-//! lowered a moment ago, and the next refusals tell. It may have been named by mistake, or for a while only, and nothing
+//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it. It may have been named by mistake, or for a while only, and nothing
 //! says when it is no longer so. So one that is lower than the configured limit and is not named again for ten windows
 //! counts as if it had been learned just then: answers raise it, and if the server still means it, it refuses one request
 //! and names it again.
@@ -177,7 +181,7 @@ impl Limit {
 
 impl Ledger {
     /// A request was refused for its rate: lets nothing through the scope behind it for as long as the server asks, and
-    /// takes less from then on.
+    /// takes less from then on. `None` if that is none of its scopes.
     ///
     /// A window that is full now is empty when it has passed, so a pause never takes longer than that, whatever is asked.
     pub(in crate::pacing) fn refused(
@@ -189,10 +193,16 @@ impl Ledger {
         now: Instant,
     ) -> Option<Lesson> {
         set.iter().for_each(|id| self.scopes[id.index()].expire(now));
-        let (id, evidence) = self.attribute(set, limit)?;
-        set.iter().for_each(|id| self.scopes[id.index()].refuse(now));
+        let (id, evidence) = self.attribute(set, limit, now)?;
+        for id in set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            scope.not_let_in(now + scope.hold);
+        }
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
+        if limit.is_some() && evidence == Evidence::None && !scope.explains(sent, now) {
+            return None;
+        }
         let named = limit.filter(|_| evidence != Evidence::None);
         let changed = named.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
         scope.reshape(rules);
@@ -209,11 +219,12 @@ impl Ledger {
         Some(lesson)
     }
 
-    /// A request was answered: whatever was learned is relaxed a little.
-    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, now: Instant, wake: &mut Wakers) {
+    /// A request was answered that was sent at `sent`: whatever was learned is relaxed a little.
+    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, sent: Instant, now: Instant, wake: &mut Wakers) {
         let mut raised = false;
         for id in set.iter() {
             let scope = &mut self.scopes[id.index()];
+            scope.let_in = scope.let_in.max(Some(sent));
             let before = scope.limit.effective();
             scope.limit.raise(scope.hold, now);
             scope.reshape(&self.rules);
@@ -237,7 +248,7 @@ impl Ledger {
         now: Instant,
     ) -> Option<(ScopeId, usize)> {
         set.iter().for_each(|id| self.scopes[id.index()].expire(now));
-        let (id, _) = self.attribute(set, limit).filter(|(_, evidence)| *evidence == Evidence::Certain)?;
+        let (id, _) = self.attribute(set, limit, now).filter(|(_, evidence)| *evidence == Evidence::Certain)?;
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
         if limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits)) {
@@ -248,7 +259,7 @@ impl Ledger {
         let counted = stated.saturating_sub(left) as usize;
         let foreign = counted.saturating_sub(scope.all.used());
         let free = now + reset.unwrap_or(scope.hold).min(scope.hold);
-        (0..foreign).for_each(|_| scope.all.cool(free));
+        (0..foreign).for_each(|_| scope.assume(free));
         if foreign > 0 {
             self.doubt(now);
         }
@@ -256,7 +267,7 @@ impl Ledger {
     }
 
     /// Which scope the server speaks of.
-    fn attribute(&self, set: ScopeSet, limit: Option<u32>) -> Option<(ScopeId, Evidence)> {
+    fn attribute(&self, set: ScopeSet, limit: Option<u32>, now: Instant) -> Option<(ScopeId, Evidence)> {
         let scope = |id: ScopeId| &self.scopes[id.index()];
         let adopted = |id: ScopeId| scope(id).limit.adopted().get();
         let alone = set.iter().count() == 1;
@@ -264,10 +275,10 @@ impl Ledger {
             let evidence = if alone { Evidence::Certain } else { Evidence::None };
             return set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, evidence));
         };
-        let can_be = |id: ScopeId| scope(id).accepted() <= limit as usize;
+        let can_be = |id: ScopeId| scope(id).let_in_of_late(&self.rules, now) <= limit as usize;
         let tells = set.iter().any(can_be);
         let candidates = || set.iter().filter(|id| !tells || can_be(*id));
-        // What was taken over, and is not full, cannot be what is exceeded.
+        // What was taken over, and is not full, is hardly what is exceeded.
         let has = |id: ScopeId| {
             let is_full = || scope(id).all.used() >= limit as usize;
             adopted(id) == limit && (alone || scope(id).limit.is_configured() || is_full())
@@ -280,7 +291,6 @@ impl Ledger {
         let specific = |id: &ScopeId| (scope(*id).breadth, adopted(*id));
         let id = changed().min_by_key(specific).or_else(|| candidates().min_by_key(specific))?;
         let evidence = match changed().count() {
-            _ if alone => Evidence::Certain,
             _ if !tells => Evidence::None,
             1 => Evidence::Certain,
             _ => Evidence::Some,

@@ -279,11 +279,11 @@ impl Ledger {
         // NOTE: turns do not lapse here: after a pause of the whole runtime, whoever is polled first would cost all others
         // theirs.
         if let Some(entry) = self.queues.get(waiter).filter(|entry| entry.state == State::Absent) {
-            let latest = entry.latest.filter(|latest| !latest.is_deadline);
+            let is_over = entry.latest.is_some_and(|latest| !latest.is_deadline && latest.at <= now);
             self.queues.join_again(waiter);
             self.count_waiting(self.set_of(waiter), 1);
-            if let Some(latest) = latest {
-                self.be_patient(waiter, latest.at);
+            if is_over {
+                self.refuse_impatient(waiter, now, wake);
             }
         }
         self.serve(now, wake);
@@ -334,6 +334,9 @@ impl Ledger {
             let scope = &mut self.scopes[id.index()];
             let free = (how != Release::Unsent).then(|| now + lingering + scope.hold);
             scope.land(need.low, sent.unwrap_or(now), free);
+            if let Some(free) = free.filter(|_| how == Release::Lost) {
+                scope.not_let_in(free);
+            }
             slower |= took.is_some_and(|took| scope.trips.saw(took));
         }
         if how == Release::Unsent {
@@ -348,11 +351,7 @@ impl Ledger {
         self.lapse(now);
         self.serve(now, wake);
         while let Some((_, waiter)) = self.patient_until.pop_front_if(|(until, _)| *until <= now) {
-            let scope = self.scope_that_lacks(waiter, now);
-            let retry_at = scope.map_or(now, |scope| self.next_start(scope, now));
-            if let Some(scope) = scope {
-                self.refuse(waiter, Refusal { scope, retry_at, why: Why::MaxWait }, wake);
-            }
+            self.refuse_impatient(waiter, now, wake);
         }
         if self.doubt.is_some_and(|at| at <= now) {
             (self.doubt, self.last_look) = (None, now);
@@ -365,9 +364,8 @@ impl Ledger {
     /// When to tick again; `None` if nothing will happen by itself.
     pub(super) fn next_event(&mut self, now: Instant) -> Option<Instant> {
         let Self { queues, uncollected, patient_until, .. } = self;
-        let is = |waiter: WaiterId, state| queues.get(waiter).is_some_and(|waiter| waiter.state == state);
-        while uncollected.pop_front_if(|turn| !is(turn.waiter, State::Granted)).is_some() {}
-        while patient_until.pop_front_if(|(_, waiter)| !is(*waiter, State::Queued)).is_some() {}
+        while uncollected.pop_front_if(|turn| !queues.is_granted(turn.waiter)).is_some() {}
+        while patient_until.pop_front_if(|(_, waiter)| !queues.still_waits(*waiter)).is_some() {}
         let lapse = uncollected.front().map(|turn| turn.until);
         let patient_until = patient_until.front().map(|(until, _)| *until);
         let starts = self.queues.busy().filter_map(|(_, class)| self.room_at(class.need(), now));
@@ -469,14 +467,20 @@ impl Ledger {
         }
     }
 
-    /// Notes until when a call waits at the most. As that is the same for all, they are noted in order; one that stands in
-    /// its place again comes late, and is told late.
+    /// Notes until when a call waits at the most. As that is the same for all, they are noted in order.
     fn be_patient(&mut self, waiter: WaiterId, until: Instant) {
         let Self { queues, patient_until, .. } = self;
         if patient_until.len() > 2 * queues.waiting + 64 {
-            patient_until.retain(|(_, waiter)| queues.get(*waiter).is_some_and(|waiter| waiter.state == State::Queued));
+            patient_until.retain(|(_, waiter)| queues.still_waits(*waiter));
         }
         patient_until.push_back((until, waiter));
+    }
+
+    /// Tells a call that it has waited for as long as the layer allows.
+    fn refuse_impatient(&mut self, waiter: WaiterId, now: Instant, wake: &mut Wakers) {
+        let Some(scope) = self.scope_that_lacks(waiter, now) else { return };
+        let retry_at = self.next_start(scope, now);
+        self.refuse(waiter, Refusal { scope, retry_at, why: Why::MaxWait }, wake);
     }
 
     /// What a waiter waits for: the scope that has room last, or may never have.

@@ -175,6 +175,16 @@ impl Queues {
         self.at_mut(id.index).filter(|waiter| waiter.number == id.number)
     }
 
+    /// Whether a waiter has a turn that it has not come for.
+    pub(super) fn is_granted(&self, id: WaiterId) -> bool {
+        self.get(id).is_some_and(|waiter| waiter.state == State::Granted)
+    }
+
+    /// Whether a waiter stands in a queue, or may again.
+    pub(super) fn still_waits(&self, id: WaiterId) -> bool {
+        self.get(id).is_some_and(|waiter| matches!(waiter.state, State::Queued | State::Granted | State::Absent))
+    }
+
     fn at_mut(&mut self, index: u32) -> Option<&mut Waiter> {
         self.waiters.get_mut(index as usize)?.as_mut()
     }

@@ -28,8 +28,12 @@ pub(super) struct Scope {
     pub(super) all: Held,
     /// Those of `all` that calls of low priority hold.
     pub(super) low: Held,
-    /// When those slots of `all` become free whose requests the server refused, in order.
-    refused: VecDeque<Instant>,
+    /// When those slots of `all` become free whose requests the server has not let in, as far as is known, in order.
+    unproven: VecDeque<Instant>,
+    /// When the latest of those requests was sent that the server has let in.
+    pub(super) let_in: Option<Instant>,
+    /// When a request was sent that was refused by a limit which the scope had exceeded, and when that was known.
+    unexplained: Option<(Instant, Instant)>,
     /// How many calls stand in queues for it.
     pub(super) waiting: usize,
     pub(super) paused_until: Option<Instant>,
@@ -87,11 +91,7 @@ impl Held {
 
     /// Notes when a slot becomes free. Nearly always the latest so far; only lost attempts come out of order.
     pub(super) fn cool(&mut self, free: Instant) {
-        if self.cooling.back().is_none_or(|last| *last <= free) {
-            return self.cooling.push_back(free);
-        }
-        let index = self.cooling.partition_point(|known| *known <= free);
-        self.cooling.insert(index, free);
+        insert_in_order(&mut self.cooling, free);
     }
 
     /// When fewer than `cap` slots are taken, as far as that is known: `None` if it hangs on attempts in flight.
@@ -120,6 +120,15 @@ impl Held {
     }
 }
 
+/// Nearly always behind the last.
+fn insert_in_order(times: &mut VecDeque<Instant>, time: Instant) {
+    if times.back().is_none_or(|last| *last <= time) {
+        return times.push_back(time);
+    }
+    let index = times.partition_point(|known| *known <= time);
+    times.insert(index, time);
+}
+
 // ===== impl Scope =====
 
 impl Scope {
@@ -132,7 +141,9 @@ impl Scope {
             trips: RoundTrips::default(),
             all: Held::default(),
             low: Held::default(),
-            refused: VecDeque::new(),
+            unproven: VecDeque::new(),
+            let_in: None,
+            unexplained: None,
             waiting: 0,
             paused_until: None,
             shape: rules.burst.map(|burst| Shape::new(scope.limit(), hold, burst, now)),
@@ -156,7 +167,7 @@ impl Scope {
     pub(super) fn expire(&mut self, now: Instant) {
         self.all.expire(now);
         self.low.expire(now);
-        while self.refused.pop_front_if(|free| *free <= now).is_some() {}
+        while self.unproven.pop_front_if(|free| *free <= now).is_some() {}
         self.paused_until.take_if(|until| *until <= now);
         self.spread.take_if(|(_, until)| *until <= now);
     }
@@ -197,14 +208,34 @@ impl Scope {
         }
     }
 
-    /// The server has refused a request, whose slot is held all the same.
-    pub(super) fn refuse(&mut self, now: Instant) {
-        self.refused.push_back(now + self.hold);
+    /// The slot that is held until then is that of a request which the server has not let in, as far as is known.
+    pub(super) fn not_let_in(&mut self, free: Instant) {
+        insert_in_order(&mut self.unproven, free);
     }
 
-    /// How many requests of the last window the server has let in.
-    pub(super) fn accepted(&self) -> usize {
-        self.all.cooling.len().saturating_sub(self.refused.len())
+    /// A slot is held until then for a request of somebody else's.
+    pub(super) fn assume(&mut self, free: Instant) {
+        self.all.cool(free);
+        self.not_let_in(free);
+    }
+
+    /// How many requests the server is known to have let in within one window, the last one; a slot is held for longer than
+    /// that, by ε and by the way back of the answer.
+    pub(super) fn let_in_of_late(&self, rules: &Rules, now: Instant) -> usize {
+        let longer = now + rules.epsilon + self.trips.typical();
+        let of_late = |times: &VecDeque<Instant>| times.len() - times.partition_point(|free| *free < longer);
+        of_late(&self.all.cooling).saturating_sub(of_late(&self.unproven))
+    }
+
+    /// Whether this scope is the one that a request was refused for, by a limit that the scope has exceeded: if the last
+    /// such refusal was known when it was sent, and nothing has been let in that was sent after what was refused then.
+    pub(super) fn explains(&mut self, sent: Instant, now: Instant) -> bool {
+        let before = self.unexplained.filter(|(_, known)| now < *known + self.hold);
+        if before.is_some_and(|(_, known)| sent <= known) {
+            return false;
+        }
+        self.unexplained = Some((sent, now));
+        before.is_some_and(|(before, _)| self.let_in <= Some(before))
     }
 
     /// From one start to when its slot is free again, as attempts have gone of late.

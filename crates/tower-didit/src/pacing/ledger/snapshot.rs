@@ -69,7 +69,7 @@ impl Ledger {
             // No slot is held for longer than this, whatever a record says.
             let longest = self.rules.transit + scope.hold;
             let free = |in_| now + Duration::min(in_, longest).saturating_sub(elapsed);
-            record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.all.cool(free));
+            record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.assume(free));
             record.low_free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.low.cool(free));
             if let Some(until) = record.paused_for.map(|wait| now + wait.min(scope.hold).saturating_sub(elapsed)) {
                 scope.pause(until);
@@ -105,7 +105,7 @@ impl Ledger {
             for place in 1..=sent {
                 let passed = f64::from(place) / f64::from(sent);
                 let held = if evenly { scope.hold.mul_f64(passed) } else { scope.hold };
-                scope.all.cool(since + transit + held);
+                scope.assume(since + transit + held);
             }
             scope.expire(now);
         }

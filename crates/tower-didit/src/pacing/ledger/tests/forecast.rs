@@ -353,7 +353,7 @@ fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
                 now = event.max(now);
                 let mut wake = Wakers::default();
                 while let Some((_, call)) = answers.pop_front_if(|(at, _)| *at <= now) {
-                    ledger.answered(call.set, now, &mut wake);
+                    ledger.answered(call.set, now - trip, now, &mut wake);
                     ledger.release(call.need(), Release::Answered, Some(now - trip), now, &mut wake);
                 }
                 ledger.tick(now, &mut wake);

@@ -254,7 +254,7 @@ impl World {
             Event::Release(need, how, sent) => {
                 self.ledger.release(need, how, Some(sent), now, &mut wake);
                 if how == Release::Answered {
-                    self.ledger.answered(need.set, now, &mut wake);
+                    self.ledger.answered(need.set, sent, now, &mut wake);
                 }
             }
             Event::GiveUp(number) => {
@@ -489,7 +489,10 @@ fn a_limit_that_was_taken_over_and_is_not_full_is_another_scopes() {
 fn a_limit_that_all_scopes_have_exceeded_is_not_taken_over_yet() {
     let (mut ledger, sets, now) = alone();
     were_answered(&mut ledger, sets.both, 4, now);
-    let lesson = ledger.refused(sets.both, Some(2), SECOND, now, now).unwrap();
+    assert_eq!(ledger.refused(sets.both, Some(1), SECOND, now, now), None, "it may be none that is known");
+    let soon = now + SECOND;
+    assert_eq!(ledger.refused(sets.both, Some(1), SECOND, now, soon), None, "sent before that was known");
+    let lesson = ledger.refused(sets.both, Some(1), SECOND, soon + SECOND, soon + SECOND).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (1, None));
     // Those of the last window are over, and what gathered during the pause goes out slowly.
     let later = now + WINDOW;
@@ -497,6 +500,28 @@ fn a_limit_that_all_scopes_have_exceeded_is_not_taken_over_yet() {
     were_answered(&mut ledger, sets.wide, 1, later);
     were_answered(&mut ledger, sets.both, 1, later + WINDOW / 2);
     assert_eq!(ledger.refused(sets.both, Some(2), SECOND, later, later + WINDOW / 2).unwrap().adopted, Some(2));
+}
+
+#[test]
+fn a_limit_that_is_exceeded_while_others_are_let_in_is_none_that_is_known() {
+    let (mut ledger, sets, now) = alone();
+    for second in 0..20 {
+        let now = now + SECOND * second;
+        were_answered(&mut ledger, sets.wide, 1, now);
+        ledger.answered(sets.wide, now, now, &mut Wakers::default());
+        if second > 5 {
+            assert_eq!(ledger.refused(sets.wide, Some(3), WINDOW, now, now), None);
+        }
+    }
+    assert_eq!(ledger.gauges(sets.scope(0), now).effective, 30);
+}
+
+#[test]
+fn what_a_cold_start_assumes_is_no_evidence() {
+    let (mut ledger, sets, now) = alone();
+    ledger.assume(ColdStart::Full, &sets.limits, &[], now, now);
+    let lesson = ledger.refused(sets.wide, Some(2), SECOND, now, now).unwrap();
+    assert_eq!(lesson.adopted, Some(2));
 }
 
 #[test]
@@ -573,12 +598,12 @@ fn a_refusal_lowers_the_limit_once_and_answers_raise_it_again() {
     assert_eq!(ledger.gauges(wide, later).effective, 19, "98 % of 20");
     let mut wake = Wakers::default();
     for _ in 0..75 {
-        ledger.answered(sets.wide, later, &mut wake);
+        ledger.answered(sets.wide, later, later, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 21, "0.02 each");
     ledger.refused(sets.wide, Some(30), SECOND, later + SECOND, later + SECOND);
     for _ in 0..2_000 {
-        ledger.answered(sets.wide, later + SECOND, &mut wake);
+        ledger.answered(sets.wide, later + SECOND, later + SECOND, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 30, "never above the limit");
 }
@@ -721,21 +746,21 @@ fn a_limit_that_the_server_no_longer_names_is_relaxed_towards_the_configured_one
         let gauges = ledger.gauges(wide, now);
         (gauges.limit, gauges.effective)
     };
-    ledger.answered(sets.wide, now + 9 * WINDOW, &mut wake);
+    ledger.answered(sets.wide, now + 9 * WINDOW, now + 9 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 9 * WINDOW), (1, 1));
     assert!(ledger.idle_at(now + 9 * WINDOW).is_some_and(|at| at >= now + 10 * WINDOW), "and not forgotten until then");
     // Whoever names it again means it.
     let again = now + 9 * WINDOW;
     ledger.refused(sets.wide, Some(1), SECOND, again, again);
-    ledger.answered(sets.wide, now + 18 * WINDOW, &mut wake);
+    ledger.answered(sets.wide, now + 18 * WINDOW, now + 18 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 18 * WINDOW), (1, 1));
     let later = again + 10 * WINDOW;
-    ledger.answered(sets.wide, later, &mut wake);
+    ledger.answered(sets.wide, later, later, &mut wake);
     assert_eq!(limits(&mut ledger, later), (30, 1), "if the server does mean it, one request too many tells");
     let quiet = later + 8 * WINDOW;
-    ledger.answered(sets.wide, quiet, &mut wake);
+    ledger.answered(sets.wide, quiet, quiet, &mut wake);
     assert_eq!(limits(&mut ledger, quiet), (30, 6), "1, and 0.02 doubled eight times");
-    (0..10).for_each(|_| ledger.answered(sets.wide, quiet, &mut wake));
+    (0..10).for_each(|_| ledger.answered(sets.wide, quiet, quiet, &mut wake));
     assert_eq!(limits(&mut ledger, quiet), (30, 30));
 }
 

@@ -102,7 +102,7 @@ fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, 
                 }
                 None => {
                     minutes[minute].answered += 1;
-                    ledger.answered(set, now, &mut wake);
+                    ledger.answered(set, sent, now, &mut wake);
                 }
             }
             ledger.release(call.need(), Release::Answered, Some(sent), now, &mut wake);
