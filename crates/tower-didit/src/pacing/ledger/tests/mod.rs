@@ -309,10 +309,43 @@ impl World {
             }
             time += self.up_to(Duration::from_secs_f64(120.0 / per_minute));
         }
+        let mut steps = 0;
         while let Some(((now, _), event)) = self.events.pop_first() {
             self.step(now, event);
+            steps += 1;
+            if steps % 41 == 0 {
+                self.check_books();
+            }
         }
         assert!(self.waiting.is_empty(), "a wake-up was lost: {} wait for ever", self.waiting.len());
+    }
+
+    /// What the ledger has on its books is what has happened.
+    fn check_books(&self) {
+        let queues = &self.ledger.queues;
+        let known = || self.waiting.values().filter_map(|caller| Some((queues.get(caller.id)?.state, caller.asking)));
+        for (id, _) in self.sets.limits.iter() {
+            let scope = &self.ledger.scopes[id.index()];
+            let of = |state| known().filter(move |(known, asking)| *known == state && asking.set.contains(id));
+            assert_eq!(scope.waiting, of(State::Queued).count());
+            for (held, all) in [(&scope.all, true), (&scope.low, false)] {
+                let takes = |need: &Need| need.set.contains(id) && (all || need.low);
+                let sent =
+                    self.events.values().filter(|event| matches!(event, Event::Release(need, ..) if takes(need)));
+                let granted = of(State::Granted).filter(|(_, asking)| takes(&asking.need()));
+                assert_eq!(held.in_flight.len(), sent.count() + granted.count());
+                assert!(held.in_flight.iter().is_sorted() && held.cooling.iter().is_sorted());
+            }
+        }
+        assert_eq!(queues.waiting, known().filter(|(state, _)| *state == State::Queued).count());
+        for class in &queues.classes {
+            let chain = std::iter::successors(Some(class.first()), |at| Some(queues.behind(*at)));
+            let chain: Vec<_> = chain.map_while(|at| queues.at(at)).collect();
+            assert!(chain.is_sorted_by_key(|waiter| waiter.number) && chain.len() == class.waiting);
+            assert!(chain.iter().all(|waiter| waiter.state == State::Queued));
+        }
+        assert!(self.ledger.uncollected.iter().is_sorted_by_key(|turn| turn.until));
+        assert!(self.ledger.patient_until.iter().is_sorted_by_key(|(until, _)| *until));
     }
 
     /// The most arrivals of a scope in any window, as a server counts that holds an entry for `window`.
@@ -363,6 +396,16 @@ fn no_window_ever_holds_more_than_its_limit_whatever_the_network_does() {
         }
     }
     assert!(refused[0] > 30 && refused[1] > 30, "{refused:?}: the test asks for nothing impossible");
+}
+
+#[test]
+fn whoever_waits_no_longer_than_allowed_is_told_so_in_time_though_turns_lapse() {
+    for seed in 0..6 {
+        let mut world = World::new(seed, Duration::ZERO, 3 * WINDOW / 2);
+        world.ledger.rules.max_wait = Some(3 * WINDOW / 2);
+        world.run(HOUR / 6, 50.0);
+        world.check(WINDOW);
+    }
 }
 
 #[test]
