@@ -2,11 +2,15 @@
 //! at the door.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use didit_api::{Limits, Scope};
+use http::Method;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -14,13 +18,17 @@ use tokio::{
     time::{interval, sleep},
 };
 use tower::{Layer as _, ServiceBuilder, ServiceExt, service_fn};
-use tower_didit::{call::CallOptions, deadline::DeadlineLayer, pacing::PacingLayer};
+use tower_didit::{
+    call::{CallOptions, Priority},
+    deadline::DeadlineLayer,
+    pacing::PacingLayer,
+};
 
 use crate::{
     Instant as Immediate,
     outcomes::{
         Problem, Table,
-        world::{SECOND, locked, read, simulate},
+        world::{SECOND, locked, read, simulate, to},
     },
 };
 
@@ -91,6 +99,51 @@ pub fn ledger(waiters: usize) -> Result<Waiting, Problem> {
         })
         .await?;
         Ok(finish(waiting, order, waiters, Some(refused_ns)).await)
+    })
+}
+
+/// Time of the processor for a call that is refused at the door because its deadline is before its turn, in nanoseconds,
+/// behind nine queues: calls of three kinds, of which two need a scope of their own too, in three priorities.
+///
+/// # Errors
+///
+/// If the layer cannot be set up.
+pub fn refused_behind_nine_queues(waiters: usize) -> Result<f64, Problem> {
+    const KINDS: [&str; 3] = ["/v3/workflows/", "/v3/session/", "/v3/aml/"];
+    const PRIORITIES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+
+    let request = |number: usize, deadline: Duration| {
+        let mut request = to(Method::POST, KINDS[number % KINDS.len()]);
+        let priority = PRIORITIES[number / KINDS.len() % PRIORITIES.len()];
+        request.extensions_mut().insert(CallOptions::new().priority(priority).deadline(deadline));
+        request
+    };
+    simulate(async || {
+        let scopes = [
+            Scope::methods("wide", 10 * RATE, ["POST"])?,
+            Scope::endpoints("sessions", RATE, ["session-create"])?,
+            Scope::endpoints("screenings", 2 * RATE, ["aml"])?,
+        ];
+        let limits = scopes.into_iter().try_fold(Limits::none(), Limits::with)?;
+        let layers = ServiceBuilder::new().layer(DeadlineLayer::new(DeadlineLayer::MAX));
+        let service = layers.layer(PacingLayer::builder().limits(limits).build()?).service(Immediate);
+        let (next, patient) = (AtomicUsize::new(0), DeadlineLayer::MAX);
+        // One window is used up.
+        for _ in 0..10 * RATE {
+            service.clone().oneshot(request(0, patient)).await.map_err(|error| error.to_string())?;
+        }
+        let call = |deadline| {
+            let call = service.clone().oneshot(request(next.fetch_add(1, Ordering::Relaxed), deadline));
+            async move { call.await.is_ok() }
+        };
+        let (waiting, _) = wait(waiters, || call(patient)).await?;
+        let refused = refusals(|| {
+            let refused = call(SECOND);
+            async move { !refused.await }
+        })
+        .await?;
+        drop(waiting);
+        Ok(refused)
     })
 }
 
@@ -238,6 +291,7 @@ pub(super) fn table() -> Result<Table, Problem> {
         "to queue, ns",
         "the same, to release, ns",
         "refused at the door, ns",
+        "behind nine queues, ns",
         "overtaken",
         "of the rate",
         "semaphore within a call, to queue, ns",
@@ -248,6 +302,8 @@ pub(super) fn table() -> Result<Table, Problem> {
     let mut table = Table::new(title, columns);
     for waiters in [1_000, 10_000, 100_000] {
         let ours = quietest(|| ledger(waiters))?;
+        let behind = (0..RUNS)
+            .try_fold(f64::MAX, |least, _| Ok::<_, Problem>(least.min(refused_behind_nine_queues(waiters)?)))?;
         let within = quietest(|| semaphore_within_a_call(waiters))?;
         let least = quietest(|| semaphore(waiters))?;
         table.rows.push(vec![
@@ -255,6 +311,7 @@ pub(super) fn table() -> Result<Table, Problem> {
             format!("{:.0}", ours.queued_ns),
             format!("{:.0}", ours.released_ns),
             ours.refused_ns.map_or_else(|| "–".to_owned(), |ns| format!("{ns:.0}")),
+            format!("{behind:.0}"),
             format!("{:.2} %", 100.0 * ours.overtaken),
             format!("{:.1} %", 100.0 * ours.rate),
             format!("{:.0}", within.queued_ns),

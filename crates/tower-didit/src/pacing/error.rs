@@ -39,7 +39,8 @@ impl Refused {
         self.why
     }
 
-    /// The earliest start that the quota allows; after [`Why::QueueFull`], when there is room in the queue, and after
+    /// The earliest start that the quota allows; after [`Why::MaxWait`] of a call that has waited, the next start of anybody
+    /// who waits for the scope, after [`Why::QueueFull`], when there is room in the queue, and after
     /// [`Why::TooManyKeys`], when there is room for another credential.
     pub fn retry_at(&self) -> Instant {
         self.retry_at

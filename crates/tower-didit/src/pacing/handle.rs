@@ -101,7 +101,7 @@ impl PacingHandle {
         self.keys.all().into_iter().map(of).collect()
     }
 
-    /// What the next process has to know. Calls in flight count as given up.
+    /// What the next process has to know, if this one sends no more. Calls in flight count as given up.
     pub fn snapshot(&self) -> PacingSnapshot {
         let (now, taken_at) = (Instant::now(), wall());
         let of = |pacer: Arc<Pacer>| KeyRecord { key: pacer.key(), scopes: pacer.records(now) };

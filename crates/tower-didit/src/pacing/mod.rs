@@ -34,12 +34,15 @@
 //! | normal | everything else | all |
 //! | low | batch work | all but the [reserved share](PacingBuilder::reserved_share); after a minute it goes by its age among those of normal priority, and is served in the end |
 //!
-//! A flood of calls of *high* priority does hold up all others.
+//! A flood of calls of *high* priority does hold up all others. So do those that were sent already, whatever their priority:
+//! only the share that *low* leaves free is there at once. A batch that is not marked as one makes everybody wait for
+//! slots to come back, up to a window.
 //!
 //! One task keeps time for all who wait under one credential, while anybody does; it is spawned on their runtime, which
 //! must be tokio's with time enabled: polling a call that has to wait panics outside of one. When a
 //! call's turn comes it is given its slots and woken, and nobody else is. If its task does not come for them within a
-//! second, the next one has them, and it has the turn after that.
+//! second, the next one has them, and it has the turn after that. Once it has come for them they are its own, even while it
+//! waits for the inner service to be ready, until it is sent or dropped.
 //!
 //! # Credentials
 //!
@@ -52,7 +55,8 @@
 //! A second process with the same key is unknown to this one. Its requests show in 429s, which pause the scope they belong
 //! to and lower the limit that is kept to; answers raise it again. APIs whose successes say how much is left
 //! (`X-RateLimit-*`, `RateLimit`) are believed at once. What the process before this one sent is told by its
-//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start).
+//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start). What the layer would do can be watched first,
+//! in [shadow mode](PacingBuilder::shadow), in which it holds up nobody.
 //!
 //! # Example
 //!

@@ -10,7 +10,8 @@ use super::{keys::KeyId, ledger::ScopeRecord};
 /// written to a file. It holds no credential, but a keyed hash of each and the key of that hash, by which another process
 /// knows them again. Whoever has a snapshot can check a guess at a credential, and keys of an API cannot be guessed.
 ///
-/// To be restored once: two processes that go on from the same snapshot send twice what it has room for.
+/// To be taken when no more calls are sent: what goes out later, from a queue say, is unknown to whoever goes on. And to be
+/// restored once: two processes that go on from the same snapshot send twice what it has room for.
 ///
 /// # Example
 ///
