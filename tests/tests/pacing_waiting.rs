@@ -302,6 +302,15 @@ async fn a_cold_start_is_as_careful_as_it_is_told_to_be() {
     }
 }
 
+#[tokio::test]
+async fn a_cold_start_of_more_slots_than_fit_in_memory_is_refused() {
+    for assumed in [ColdStart::Full, ColdStart::Share(0.1)] {
+        let error = pacing(u32::MAX).cold_start(assumed).build().unwrap_err().to_string();
+        assert_eq!(error, "cold_start assumes slots of a limit of 4294967295; allowed are limits of at most 1000000");
+    }
+    assert!(pacing(u32::MAX).build().is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn shadow_mode_holds_nobody_up_and_says_whom_it_would_have() {
     let layer = pacing(2).shadow(true).build().unwrap();

@@ -105,6 +105,14 @@ pub enum ConfigError {
         /// The most that is allowed.
         most: f64,
     },
+    /// A cold start that assumes slots of so wide a limit that they would not fit into memory.
+    #[error("cold_start assumes slots of a limit of {limit}; allowed are limits of at most {most}")]
+    ColdStart {
+        /// The widest limit.
+        limit: u32,
+        /// The widest that is allowed.
+        most: u32,
+    },
     /// The longest wait of a backoff is below its first.
     #[error("the cap of a backoff is {cap:?}, below its base of {base:?}; it must be at least the base")]
     CapBelowBase {

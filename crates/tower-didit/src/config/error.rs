@@ -108,6 +108,7 @@ fn name_of(error: &ConfigError) -> Option<&str> {
             setting => setting,
         },
         ConfigError::CapBelowBase { .. } => "cap",
+        ConfigError::ColdStart { .. } => "cold_start",
         ConfigError::Header { setting, .. } => setting,
         ConfigError::ApiKey { .. } => "api_key",
         ConfigError::BaseUrl { .. } => "base_url",

@@ -252,6 +252,7 @@ impl<C> PacingBuilder<C> {
     /// # Errors
     ///
     /// [`ConfigError::Duration`] for an ε or transit beyond an hour; [`ConfigError::Number`] for a share out of its range;
+    /// [`ConfigError::ColdStart`] for a cold start that assumes slots of limits above a million;
     /// [`ConfigError::Zero`] if there may be no waiter or no credential; [`ConfigError::UnknownEndpoints`] if the limits
     /// count endpoints that the route table does not have. A limit of zero cannot be expressed: [`Limits`] refuses it.
     pub fn build(self) -> Result<PacingLayer<C>, ConfigError> {
@@ -265,6 +266,12 @@ impl<C> PacingBuilder<C> {
         if let ColdStart::Share(share) = self.cold_start {
             check_share("cold_start", share, 1.0)?;
         }
+        let widest = self.limits.scopes().iter().map(|scope| scope.limit().get()).max();
+        if let Some(limit) = widest.filter(|limit| *limit > Self::MOST_ASSUMED)
+            && self.cold_start != ColdStart::Empty
+        {
+            return Err(ConfigError::ColdStart { limit, most: Self::MOST_ASSUMED });
+        }
         for (setting, value) in [("max_waiting", rules.max_waiting), ("max_keys", self.max_keys)] {
             if value == 0 {
                 return Err(ConfigError::Zero { setting, least: "1" });
@@ -276,6 +283,9 @@ impl<C> PacingBuilder<C> {
         }
         Ok(self.into_layer())
     }
+
+    /// The widest limit of which slots can be assumed to be taken: each takes memory, under each credential.
+    const MOST_ASSUMED: u32 = 1_000_000;
 
     /// The longest wait that can be set: a day.
     const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
