@@ -2,38 +2,35 @@
 //!
 //! # Why
 //!
-//! hyper asks a body for more only while its stream's window has room, and h2 keeps what it was handed until then. So an
-//! answer whose window never opens is kept for ever, at no cost to the peer, and nobody is told. What goes out is therefore
-//! followed frame by frame: an answer that has begun, has not ended, and did not move for too long is given up.
+//! What is handed to hyper is kept until the window of its stream has room, small answers whole. So one whose window never
+//! opens is kept for ever, at no cost to the peer, and nobody is told. What goes out is therefore followed frame by frame:
+//! an answer that has begun, has not ended, and has not moved for too long is not being taken.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
-
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant};
 
 use crate::frames::{Frame, Frames};
 
 /// The answers that have begun and not ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Answers {
     /// Their streams, and when the last frame of each went out.
     begun: Vec<(u32, Instant)>,
-    patience: Duration,
-    // Ends when the first of them may be overdue, or before.
-    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// How answers are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// How many have stood still for too long.
+    pub(crate) stalled: usize,
+    /// How many others have begun.
+    pub(crate) moving: usize,
+    /// When the next of these will have stood still for too long.
+    pub(crate) until: Option<Instant>,
 }
 
 // ===== impl Answers =====
 
 impl Answers {
-    /// `patience` is how long an answer may stand still.
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self { begun: Vec::new(), patience, timer: None }
-    }
-
     /// A frame went out.
     pub(crate) fn wrote(&mut self, frame: &Frame, now: Instant) {
         let known = self.begun.iter().position(|(stream, _)| *stream == frame.stream);
@@ -47,30 +44,16 @@ impl Answers {
         }
     }
 
-    /// The streams of answers that stood still for too long, which are forgotten.
-    pub(crate) fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Vec<u32>> {
-        let Self { begun, patience, timer } = self;
-        loop {
-            // The timer never ends too late: whatever moves, or begins, has more time than what was there before.
-            let Some(moved) = begun.iter().map(|(_, moved)| *moved).min() else { return Poll::Pending };
-            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(moved + *patience)));
-            ready!(timer.as_mut().poll(cx));
-            let now = Instant::now();
-            let overdue = begun.extract_if(.., |(_, moved)| *moved + *patience <= now);
-            let overdue: Vec<_> = overdue.map(|(stream, _)| stream).collect();
-            let first = begun.iter().map(|(_, moved)| *moved).min().unwrap_or(now);
-            timer.as_mut().reset(first + *patience);
-            if !overdue.is_empty() {
-                return Poll::Ready(overdue);
-            }
-        }
+    /// How they are taken, if each may stand still for `patience`.
+    pub(crate) fn taken(&self, patience: Duration, now: Instant) -> Taken {
+        let ends = self.begun.iter().map(|(_, moved)| *moved + patience);
+        let stalled = ends.clone().filter(|end| *end <= now).count();
+        Taken { stalled, moving: self.begun.len() - stalled, until: ends.filter(|end| *end > now).min() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,32 +62,23 @@ mod tests {
         Frame { kind, flags, stream, begin: [0; 4] }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_stands_still_is_overdue_whatever_the_others_do() {
-        let (mut answers, began) = (Answers::new(PATIENCE), Instant::now());
+    #[test]
+    fn an_answer_that_stands_still_is_stalled_whatever_the_others_do() {
+        let (mut answers, began) = (Answers::default(), Instant::now());
         for stream in [1, 3, 5, 7] {
             answers.wrote(&frame(Frames::HEADERS, 0, stream), began);
         }
-        // One has ended, one was reset, and one moves all the time.
+        // One has ended, one was reset, one had no body, and one moves.
         answers.wrote(&frame(Frames::DATA, Frames::END_STREAM, 3), began);
         answers.wrote(&frame(Frames::RST_STREAM, 0, 5), began);
         answers.wrote(&frame(Frames::HEADERS, Frames::END_STREAM, 9), began);
-        let moving = async {
-            let mut answers = answers;
-            for _ in 0..29 {
-                tokio::time::advance(Duration::from_secs(1)).await;
-                answers.wrote(&frame(Frames::DATA, 0, 7), Instant::now());
-                // Neither of these is a piece of an answer.
-                answers.wrote(&frame(3 + Frames::RST_STREAM, 0, 1), Instant::now());
-            }
-            answers
-        };
-        let mut answers = moving.await;
-        assert_eq!(poll_fn(|cx| answers.poll_overdue(cx)).await, [1]);
-        assert_eq!(began.elapsed(), PATIENCE);
-        assert_eq!(poll_fn(|cx| answers.poll_overdue(cx)).await, [7]);
-        assert_eq!(began.elapsed(), PATIENCE + Duration::from_secs(29));
-        let nothing = tokio::time::timeout(PATIENCE * 2, poll_fn(|cx| answers.poll_overdue(cx)));
-        assert!(nothing.await.is_err());
+        let later = began + PATIENCE - Duration::from_secs(1);
+        answers.wrote(&frame(Frames::DATA, 0, 7), later);
+        // No piece of an answer.
+        answers.wrote(&frame(Frames::CONTINUATION, 0, 1), later);
+        let taken = |now| answers.taken(PATIENCE, now);
+        assert_eq!(taken(later), Taken { stalled: 0, moving: 2, until: Some(began + PATIENCE) });
+        assert_eq!(taken(began + PATIENCE), Taken { stalled: 1, moving: 1, until: Some(later + PATIENCE) });
+        assert_eq!(taken(later + PATIENCE), Taken { stalled: 2, moving: 0, until: None });
     }
 }

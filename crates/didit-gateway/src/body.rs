@@ -188,7 +188,8 @@ impl Answer {
     }
 
     /// Writes this line, and lets go of the call, once the body has ended.
-    pub(crate) fn ending(mut self, line: CallLine, in_flight: InFlight) -> Self {
+    pub(crate) fn ending(mut self, line: CallLine, mut in_flight: InFlight) -> Self {
+        in_flight.answered();
         self.session =
             (line.named.creates() && line.status.is_some_and(|status| status.is_success())).then(IdScan::session);
         (self.line, self.in_flight) = (Some(line), Some(in_flight));

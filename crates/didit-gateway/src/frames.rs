@@ -1,7 +1,5 @@
 //! The frames of HTTP/2 (RFC 9113 section 4.1), as far as one has to look at them to know what hyper keeps to itself.
 
-use h2::Reason;
-
 /// Follows frames one after the other, however they are cut into pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frames {
@@ -45,20 +43,6 @@ impl Frames {
     pub(crate) const CONTINUATION: u8 = 9;
     pub(crate) const END_STREAM: u8 = 1;
     pub(crate) const END_HEADERS: u8 = 4;
-
-    /// A frame that resets a stream.
-    pub(crate) fn reset(stream: u32, reason: Reason) -> [u8; Self::HEAD + 4] {
-        let mut frame = [0; Self::HEAD + 4];
-        (frame[2], frame[3]) = (4, Self::RST_STREAM);
-        frame[5..9].copy_from_slice(&stream.to_be_bytes());
-        frame[9..].copy_from_slice(&u32::from(reason).to_be_bytes());
-        frame
-    }
-
-    /// How many bytes there are at least up to the end of the frame at hand; 0 between two.
-    pub(crate) fn rest(&self) -> usize {
-        if self.filled > 0 { Self::HEAD - self.filled } else { self.left }
-    }
 
     /// What kind of frame has begun and not ended, once that can be told.
     pub(crate) fn kind(&self) -> Option<u8> {
@@ -108,11 +92,6 @@ impl Heads {
     /// Whether a head has begun and not ended.
     pub(crate) fn in_head(&self) -> bool {
         self.preface > 0 || self.in_head || self.frames.kind() == Some(Frames::HEADERS)
-    }
-
-    /// How many bytes there are at least up to where a frame may begin; 0 if one may begin here.
-    pub(crate) fn rest(&self) -> usize {
-        if self.preface > 0 { self.preface } else { self.frames.rest() }
     }
 
     /// Reads what came in; how many heads ended in it.

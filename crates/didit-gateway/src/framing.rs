@@ -131,14 +131,6 @@ impl Framing {
         matches!(self.place, Place::Http2(_))
     }
 
-    /// How many bytes there are at least up to where a frame of HTTP/2 may begin; 0 if one may begin here.
-    pub(crate) fn rest_of_frame(&self) -> usize {
-        match &self.place {
-            Place::Http2(heads) => heads.rest(),
-            _ => 0,
-        }
-    }
-
     /// What is to be said of the next request, in the order in which they came.
     pub(crate) fn next_request(&mut self) -> Result<(), Violation> {
         self.verdicts.pop_front().unwrap_or(Err(Violation::Lost))

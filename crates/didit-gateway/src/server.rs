@@ -1,17 +1,14 @@
 //! Connections: taken, served, and let go of in good order.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::unconstrained,
     time::{Instant, sleep, timeout, timeout_at},
@@ -19,7 +16,7 @@ use tokio::{
 use tower_didit::call::CorrelationId;
 
 use crate::{
-    conversation::Conversation,
+    conversation::{Conversation, Patience, TooLong},
     log::{self, Chain},
     proxy::{Phase, Proxy},
     settings::Settings,
@@ -39,11 +36,11 @@ const STREAMS: u32 = 256;
 /// Serves until `phase` says that it is time to stop, and then to the end of the grace period at the most.
 pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch::Sender<Phase>) {
     let Settings { max_connections, grace, .. } = proxy.settings;
-    let (connections, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(max_connections)));
+    let ((leave, _), places) = (watch::channel(false), Arc::new(Semaphore::new(max_connections)));
     let builder = builder(&proxy.settings);
     let mut stopping = phase.subscribe();
     let take = |stream, place| {
-        tokio::spawn(connection(stream, builder.clone(), Arc::clone(&proxy), connections.watcher(), place));
+        tokio::spawn(connection(stream, builder.clone(), Arc::clone(&proxy), leave.subscribe(), place));
     };
     let accept = async {
         loop {
@@ -78,11 +75,12 @@ pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch
         waiting += 1;
     }
     drop(listener);
-    if waiting > 0 {
-        // hyper ends a connection of which it has read nothing without an answer.
+    if leave.receiver_count() > 0 {
+        // hyper ends a connection of which it has read nothing without an answer, and the last of them have only just come.
         sleep(LINGER).await;
     }
-    let mut ended = std::pin::pin!(connections.shutdown());
+    leave.send_replace(true);
+    let mut ended = pin!(leave.closed());
     if timeout_at(end, &mut ended).await.is_err() {
         phase.send_replace(Phase::Over);
         // Whoever is still there after this keeps the connection until the runtime ends.
@@ -104,15 +102,16 @@ async fn connection(
     stream: TcpStream,
     builder: auto::Builder<TokioExecutor>,
     proxy: Arc<Proxy>,
-    watcher: Watcher,
+    mut leave: watch::Receiver<bool>,
     _place: Option<OwnedSemaphorePermit>,
 ) {
     // Answers are small; waiting for more to send would add up to 40 ms to each.
     let _ = stream.set_nodelay(true);
     let conversation = Conversation::new();
-    let Settings { header_timeout, idle_timeout, body_timeout, .. } = proxy.settings;
+    let Settings { header_timeout: head, idle_timeout: idle, body_timeout: body, .. } = proxy.settings;
+    let patience = Patience { head: head.0, idle: idle.0, body: body.0 };
     let correlation = proxy.correlation.clone();
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), body_timeout.0, correlation));
+    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), patience.body, correlation));
     let service = {
         let conversation = Arc::clone(&conversation);
         service_fn(move |request| {
@@ -122,19 +121,37 @@ async fn connection(
             async move { Ok::<_, Infallible>(proxy.answer(request, &conversation, in_flight).await) }
         })
     };
-    let served = watcher.watch(builder.serve_connection(io, service).into_owned());
-    tokio::select! {
+    let ended = {
+        let (mut served, mut leaving) = (pin!(builder.serve_connection(io, service)), false);
+        loop {
+            let too_long = tokio::select! {
+                biased;
+                result = served.as_mut() => break Err(result),
+                // An error means that the server is gone, which is the same.
+                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => None,
+                too_long = conversation.too_long(patience, leaving) => Some(too_long),
+            };
+            if let (Some(TooLong::Answers { count, .. }), false) = (too_long, leaving) {
+                log::untaken(count, patience.body);
+            }
+            if !matches!(too_long, None | Some(TooLong::Answers { alone: false, .. })) {
+                break Ok(too_long);
+            }
+            // What is under way may end; whatever else the peer wants it asks for on another connection.
+            served.as_mut().graceful_shutdown();
+            leaving = true;
+        }
+    };
+    // By now the socket is gone, and has written its last words.
+    let reason = match ended {
         // Errors of a connection are the application's to see; what was refused unread is the operator's too.
-        served = served => if let Some(reason) = served.err().and_then(|error| unreadable(&*error)) {
-            let (id, status) = conversation.refusal().unzip();
-            log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
-        },
-        // By now the socket is gone, and has written its last words.
-        is_head = conversation.silence(header_timeout.0, idle_timeout.0) => if is_head {
-            let (id, status) = conversation.refusal().unzip();
-            let reason = format_args!("its head had not ended after {:?}", header_timeout.0);
-            log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
-        },
+        Err(served) => served.err().and_then(|error| unreadable(&*error)),
+        Ok(Some(TooLong::Head)) => Some(format!("its head had not ended after {:?}", patience.head)),
+        Ok(_) => None,
+    };
+    if let Some(reason) = reason {
+        let (id, status) = conversation.refusal().unzip();
+        log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
     }
 }
 
@@ -147,9 +164,23 @@ fn unreadable(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     (http1 || http2().is_some()).then(|| Chain(error).to_string())
 }
 
+/// How many bytes the kernel keeps that a peer has not read. It asks for more when a third of that is free, so the more it
+/// keeps, the longer a peer that reads slowly looks as if it did not read at all.
+const UNREAD: u32 = 64 * 1024;
+
+/// How many connections may wait to be taken.
+const BACKLOG: u32 = 1024;
+
 /// Listens, and says where.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: a port is free as soon as its last owner is gone.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    // The connections have it from the listener.
+    socket.set_send_buffer_size(UNREAD)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h2::Reason;
 use http::HeaderName;
 use tokio::{
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower_didit::call::CorrelationId;
 
-use crate::{answers::Answers, conversation::Conversation, frames::Frames, log};
+use crate::{conversation::Conversation, frames::Frames, log};
 
 /// A TCP stream that tells its conversation what it reads, and fails when its peer stops reading.
 #[derive(Debug)]
@@ -31,14 +31,8 @@ pub(crate) struct Socket {
     correlation: HeaderName,
     // What is being written in the place of hyper's own answer.
     instead: Option<Bytes>,
-    // The frames that go out, in HTTP/2, and the answers they are of.
+    // The frames that go out, in HTTP/2.
     frames: Frames,
-    answers: Answers,
-    // What ends answers that nobody takes: for the peer, and for hyper, as though the peer had sent it.
-    resets: BytesMut,
-    resets_for_hyper: BytesMut,
-    // When the peer's frame at hand is no longer waited for, behind which these go.
-    frame_end: Option<Pin<Box<Sleep>>>,
     // When it is no longer waited for what the peer is still sending.
     last: Option<Pin<Box<Sleep>>>,
     // Made when a write has to wait for the first time.
@@ -77,10 +71,6 @@ impl Socket {
             correlation,
             instead: None,
             frames: Frames::default(),
-            answers: Answers::new(patience),
-            resets: BytesMut::new(),
-            resets_for_hyper: BytesMut::new(),
-            frame_end: None,
             last: None,
             timer: None,
             waiting: false,
@@ -110,70 +100,12 @@ impl Socket {
     fn follow(&mut self, mut written: &[u8]) {
         while let (Some(frame), rest) = self.frames.read(written) {
             written = rest;
-            self.answers.wrote(&frame, Instant::now());
+            self.conversation.wrote(&frame);
             let reason = Reason::from(u32::from_be_bytes(frame.begin));
             if frame.kind == Frames::RST_STREAM && REFUSALS.contains(&reason) {
                 log::refused(&CorrelationId::random(), None, &format_args!("stream reset: {}", reason.description()));
             }
         }
-    }
-
-    /// Gives up the answers of HTTP/2 that nobody takes. hyper asks neither their bodies nor anybody else while it waits for
-    /// a window, but it reads; so that it lets go of what it keeps, it is told what the peer is told.
-    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        // Nothing moves while the peer reads nothing at all, which has an end of its own.
-        while !self.waiting
-            && let Poll::Ready(streams) = self.answers.poll_overdue(cx)
-        {
-            for reset in streams.into_iter().map(|stream| Frames::reset(stream, Reason::CANCEL)) {
-                self.resets.extend_from_slice(&reset);
-                self.resets_for_hyper.extend_from_slice(&reset);
-            }
-        }
-        match self.poll_resets(cx) {
-            Poll::Ready(written) => written,
-            // hyper goes on without it.
-            Poll::Pending => Ok(()),
-        }
-    }
-
-    /// Reads the resets that are for hyper, as soon as a frame may begin.
-    fn poll_read_resets(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let rest = self.conversation.rest_of_frame();
-        if rest == 0 {
-            let length = self.resets_for_hyper.len().min(buffer.remaining());
-            buffer.put_slice(&self.resets_for_hyper.split_to(length));
-            self.frame_end = None;
-            return Poll::Ready(Ok(()));
-        }
-        let patience = self.patience;
-        let end = self.frame_end.get_or_insert_with(|| Box::pin(sleep(patience)));
-        if end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not end a frame")));
-        }
-        // No further than to where a frame may begin.
-        let mut scrap = [0; 4096];
-        let length = rest.min(scrap.len()).min(buffer.remaining());
-        let mut piece = ReadBuf::new(&mut scrap[..length]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
-        self.conversation.read(piece.filled());
-        buffer.put_slice(piece.filled());
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes the resets of this side, as soon as a frame may begin.
-    fn poll_resets(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.resets.is_empty() && self.frames.rest() == 0 {
-            let written = Pin::new(&mut self.stream).poll_write(cx, &self.resets);
-            let written = ready!(self.bounded(cx, written))?;
-            self.resets.advance(written);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// How much may be written in one piece: if there are resets to write, up to the end of the frame at hand.
-    fn room(&self) -> usize {
-        if self.resets.is_empty() { usize::MAX } else { self.frames.rest() }
     }
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -204,10 +136,6 @@ impl Drop for Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.poll_given_up(cx)?;
-        if !this.resets_for_hyper.is_empty() {
-            return this.poll_read_resets(cx, buffer);
-        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         this.conversation.read(&buffer.filled()[before..]);
@@ -221,8 +149,6 @@ impl AsyncWrite for Socket {
         if let Some(written) = this.poll_instead(cx, bytes) {
             return written;
         }
-        ready!(this.poll_resets(cx))?;
-        let bytes = &bytes[..bytes.len().min(this.room())];
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
             this.follow(&bytes[..*written]);
@@ -240,11 +166,7 @@ impl AsyncWrite for Socket {
         if let Some(written) = this.poll_instead(cx, first) {
             return written;
         }
-        ready!(this.poll_resets(cx))?;
-        let written = match this.room() {
-            usize::MAX => Pin::new(&mut this.stream).poll_write_vectored(cx, pieces),
-            room => Pin::new(&mut this.stream).poll_write(cx, &first[..first.len().min(room)]),
-        };
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
             let mut left = *written;
             for piece in pieces {
@@ -261,7 +183,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_resets(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.conversation.flushed();
         Poll::Ready(Ok(()))

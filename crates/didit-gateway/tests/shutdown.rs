@@ -12,7 +12,12 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use support::*;
 use tests::Upstream;
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 /// An upstream that says when it has a request, and answers when it is told to.
 fn gated() -> (Upstream, Arc<Notify>, Arc<Notify>) {
@@ -64,6 +69,30 @@ async fn a_call_in_a_queue_is_told_to_come_back() {
     let queued = queued.await.unwrap();
     assert_eq!((queued.status, queued.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
     assert_eq!((queued.layer().as_str(), queued.header("x-didit-attempts")), ("gateway", "0"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_taken_while_the_gateway_stops_has_an_answer() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "").await;
+    let address = gateway.local_addr();
+    let down = tokio::spawn(gateway.shutdown());
+    let mut calls = tokio::task::JoinSet::new();
+    // Until nobody listens any more.
+    while let Ok(mut stream) = TcpStream::connect(address).await {
+        calls.spawn(async move {
+            // Some take their time, but not so long that it would be theirs to wait.
+            sleep(Duration::from_millis(20)).await;
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
+            Some(rest(&mut stream).await)
+        });
+        sleep(Duration::from_millis(2)).await;
+    }
+    let answers = calls.join_all().await;
+    let told = answers.iter().flatten().filter(|answer| answer.starts_with("HTTP/1.1 503")).count();
+    // One may have come between the last look at who waits and the end of listening.
+    assert!(told + 1 >= answers.len() && told > 10, "{told} of {}: {answers:?}", answers.len());
+    timeout(LONG, down).await.unwrap().unwrap();
 }
 
 /// What becomes of a call that failed once, and waits longer for its next attempt than a gateway that stops has time.
@@ -186,7 +215,7 @@ async fn under_load_no_call_that_was_taken_is_lost() {
     let workers: Vec<_> = workers.collect();
     // In the middle of it: there is no other way to say so.
     while sandbox.stats().sessions_made < 500 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     timeout(LONG, gateway.shutdown()).await.unwrap();
     let (mut made, mut come_back) = (0, 0);

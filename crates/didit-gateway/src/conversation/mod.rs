@@ -12,7 +12,10 @@ use http::{HeaderName, StatusCode};
 use tokio::time::Instant;
 use tower_didit::call::CorrelationId;
 
+pub(crate) use self::watch::{Patience, TooLong};
 use crate::{
+    answers::Answers,
+    frames::Frame,
     framing::{Framing, Violation},
     problem::Problem,
 };
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct Conversation {
     framing: Mutex<Followed>,
     in_flight: AtomicUsize,
+    /// How many of these have no answer yet.
+    unanswered: AtomicUsize,
     /// Whether what is written next may be the answer to a request.
     answering: AtomicBool,
     /// Whether the peer is answered although it may still be sending.
@@ -31,6 +36,8 @@ pub(crate) struct Conversation {
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
+    /// Of HTTP/2.
+    answers: Answers,
     /// What was answered before anybody was asked, and under which name.
     refusal: Option<(CorrelationId, StatusCode)>,
     /// Whether a head was given up that did not come to its end.
@@ -47,6 +54,7 @@ struct Followed {
 pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
+    answered: bool,
 }
 
 /// The answer to a head that did not end, but for its document.
@@ -57,10 +65,12 @@ const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n"
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
         let active = Instant::now();
-        let followed = Followed { framing: Framing::new(), refusal: None, is_late: false, head: None, active };
+        let (framing, answers) = (Framing::new(), Answers::default());
+        let followed = Followed { framing, answers, refusal: None, is_late: false, head: None, active };
         Arc::new(Self {
             framing: Mutex::new(followed),
             in_flight: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
             answering: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
         })
@@ -83,9 +93,10 @@ impl Conversation {
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         self.followed().active = Instant::now();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
         self.answering.store(true, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total) }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), answered: false }
     }
 
     /// Everything that was answered has been written.
@@ -136,9 +147,9 @@ impl Conversation {
         self.followed().framing.is_http2()
     }
 
-    /// How many bytes of the peer's are missing at least to where a frame of HTTP/2 may begin.
-    pub(crate) fn rest_of_frame(&self) -> usize {
-        self.followed().framing.rest_of_frame()
+    /// A frame of HTTP/2 went out.
+    pub(crate) fn wrote(&self, frame: &Frame) {
+        self.followed().answers.wrote(frame, Instant::now());
     }
 
     /// Whether the peer is answered although it may still be sending.
@@ -154,8 +165,18 @@ impl Conversation {
 
 // ===== impl InFlight =====
 
+impl InFlight {
+    /// There is an answer, of which the head is handed out.
+    pub(crate) fn answered(&mut self) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.conversation.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.answered();
         self.conversation.followed().active = Instant::now();
         self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);
