@@ -61,7 +61,8 @@ impl Shared {
     }
 
     fn enter(&self) -> Entry {
-        let asking = Asking { set: self.set, priority: Priority::Normal, repeated: false, deadline: None };
+        let asking =
+            Asking { set: self.set, priority: Priority::Normal, repeated: false, deadline: None, endpoint: None };
         Arc::clone(&self.pacer).enter(&asking, self.now).unwrap()
     }
 

@@ -268,7 +268,7 @@ impl<C> PacingBuilder<C> {
         }
         let widest = self.limits.scopes().iter().map(|scope| scope.limit().get()).max();
         if let Some(limit) = widest.filter(|limit| *limit > Self::MOST_ASSUMED)
-            && self.cold_start != ColdStart::Empty
+            && !matches!(self.cold_start, ColdStart::Empty | ColdStart::Share(0.0))
         {
             return Err(ConfigError::ColdStart { limit, most: Self::MOST_ASSUMED });
         }

@@ -94,7 +94,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use didit_api::ScopeSet;
+use didit_api::{EndpointId, ScopeSet};
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::Service;
@@ -130,7 +130,13 @@ impl<S, C> Pacing<S, C> {
     inner_accessors!();
 
     /// Asks for slots on behalf of a request.
-    fn enter<B>(&self, request: &Request<B>, set: ScopeSet, now: Instant) -> Result<Entry, Refused> {
+    fn enter<B>(
+        &self,
+        request: &Request<B>,
+        endpoint: Option<EndpointId>,
+        set: ScopeSet,
+        now: Instant,
+    ) -> Result<Entry, Refused> {
         let config = self.keys.config();
         let pacer = match self.keys.of(request.headers(), now) {
             Ok(pacer) => pacer,
@@ -144,7 +150,7 @@ impl<S, C> Pacing<S, C> {
         let priority = options.map(|options| options.priority).unwrap_or_default();
         let running = current::with(|call| (call.deadline, call.report.attempts > 1));
         let (deadline, repeated) = running.unwrap_or_default();
-        pacer.enter(&Asking { set, priority, repeated, deadline }, now)
+        pacer.enter(&Asking { set, priority, repeated, deadline, endpoint }, now)
     }
 }
 
@@ -170,7 +176,7 @@ where
             return ResponseFuture::free(self.inner.call(request), classifier);
         }
         let now = current::now();
-        match self.enter(&request, set, now) {
+        match self.enter(&request, endpoint, set, now) {
             Ok(Entry::Granted(mut slots)) => {
                 slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use didit_api::{Limits, Routes, ScopeId, ScopeTable};
+use didit_api::{EndpointId, Limits, Routes, ScopeId, ScopeTable};
 use http::HeaderMap;
 use tokio::{runtime::Id, time::Instant};
 
@@ -15,7 +15,7 @@ use super::{
     error::Refused,
     handle::{Overdrafts, Usage},
     keys::KeyId,
-    ledger::{Asked, Asking, Ledger, Need, Refusal, Release, Rules, ScopeRecord, Turn, WaiterId, Wakers},
+    ledger::{Asked, Asking, Attempt, Ledger, Need, Refusal, Release, Rules, ScopeRecord, Turn, WaiterId, Wakers},
     timer::{Tick, keep_time},
 };
 use crate::{
@@ -82,6 +82,9 @@ struct Timekeeper {
     set_for: Option<Instant>,
 }
 
+/// How long a timekeeper may go on that nobody needs: the next call to wait has it then.
+const OVER_WITHIN: Duration = Duration::from_secs(5);
+
 /// Whether a call may go out now.
 #[derive(Debug)]
 pub(super) enum Entry {
@@ -145,10 +148,15 @@ impl Pacer {
             (ledger.ask(asking, now, wake), wait)
         });
         match asked {
-            Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need()))),
+            Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need(), asking.endpoint))),
             Asked::Queued(waiter) => {
                 tracing::debug!(wait_ms = millis(wait), "waiting for quota");
-                Ok(Entry::Queued(Place { pacer: self, need: asking.need(), waiter: Some(waiter) }))
+                Ok(Entry::Queued(Place {
+                    pacer: self,
+                    need: asking.need(),
+                    endpoint: asking.endpoint,
+                    waiter: Some(waiter),
+                }))
             }
             Asked::Refused(refusal) => Err(self.refused(refusal, now)),
         }
@@ -166,7 +174,7 @@ impl Pacer {
         if !wait.is_zero() {
             tracing::debug!(wait_ms = millis(wait), "would have waited for quota");
         }
-        Slots::new(self, asking.need())
+        Slots::new(self, asking.need(), asking.endpoint)
     }
 
     fn refused(&self, refusal: Refusal, now: Instant) -> Refused {
@@ -246,10 +254,12 @@ impl Pacer {
     }
 
     /// Takes note of a 429: whoever is behind it, sending more into the same scope is useless until it has passed.
-    fn throttled(&self, need: Need, limit: Option<u32>, wait: Option<Duration>, sent: Instant, now: Instant) {
+    fn throttled(&self, need: Need, attempt: Attempt, limit: Option<u32>, wait: Option<Duration>, now: Instant) {
         let wait = wait.unwrap_or(self.config.default_pause);
-        let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, limit, wait, sent, now)) else {
-            tracing::warn!(limit, "the server refused a request by a limit of no scope that is known");
+        let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, attempt, limit, wait, now)) else {
+            let name = |id: EndpointId| self.config.routes.get(id).name();
+            let endpoint = attempt.endpoint.map_or("unknown", name);
+            tracing::warn!(endpoint, limit, "the server refused a request by a limit of no scope that is known");
             return;
         };
         let scope = self.config.name(lesson.scope);
@@ -261,13 +271,13 @@ impl Pacer {
     }
 
     /// Takes note of an answer, and of what it says about the quota.
-    fn answered(&self, need: Need, said: Option<quota::RateLimit>, sent: Option<Instant>, now: Instant) {
+    fn answered(&self, need: Need, attempt: Attempt, said: Option<quota::RateLimit>, now: Instant) {
         let counted = self.with(now, |ledger, wake| {
-            ledger.answered(need.set, sent.unwrap_or(now), now, wake);
+            ledger.answered(need.set, attempt, now, wake);
             // Before its own slot is given back: the server has counted it.
             let counted =
                 said.and_then(|said| ledger.resynchronise(need.set, said.limit, said.remaining?, said.reset, now));
-            ledger.release(need, Release::Answered, sent, now, wake);
+            ledger.release(need, Release::Answered, Some(attempt.sent), now, wake);
             counted
         });
         if let Some((scope, foreign)) = counted.filter(|(_, foreign)| *foreign > 0) {
@@ -290,8 +300,8 @@ impl Pacer {
             let next = ledger.next_event(now);
             for timekeeper in timekeepers {
                 match (timekeeper.set_for, next) {
-                    // It expects nothing, and would not notice by itself that nobody waits any more.
-                    (None, _) if is_over => {}
+                    // It would not notice by itself for long, or ever, that nobody waits any more.
+                    (at, _) if is_over && at.is_none_or(|at| at > now + OVER_WITHIN) => timekeeper.set_for = None,
                     (set_for, Some(next)) if set_for.is_none_or(|at| next < at) => timekeeper.set_for = Some(next),
                     _ => continue,
                 }
@@ -317,6 +327,7 @@ fn millis(duration: Duration) -> u64 {
 pub(super) struct Place {
     pacer: Arc<Pacer>,
     need: Need,
+    endpoint: Option<EndpointId>,
     // `None` once its turn has come.
     waiter: Option<WaiterId>,
 }
@@ -341,7 +352,7 @@ impl Place {
             Turn::Waiting => Wait::Pending,
             Turn::Granted => {
                 self.waiter = None;
-                Wait::Over(Slots::new(Arc::clone(&self.pacer), self.need))
+                Wait::Over(Slots::new(Arc::clone(&self.pacer), self.need, self.endpoint))
             }
             Turn::Refused(refusal) => {
                 self.waiter = None;
@@ -378,6 +389,7 @@ impl fmt::Debug for Place {
 pub(super) struct Slots {
     pacer: Arc<Pacer>,
     need: Need,
+    endpoint: Option<EndpointId>,
     // When it was sent.
     sent: Option<Instant>,
     held: bool,
@@ -386,8 +398,8 @@ pub(super) struct Slots {
 // ===== impl Slots =====
 
 impl Slots {
-    fn new(pacer: Arc<Pacer>, need: Need) -> Self {
-        Self { pacer, need, sent: None, held: true }
+    fn new(pacer: Arc<Pacer>, need: Need, endpoint: Option<EndpointId>) -> Self {
+        Self { pacer, need, endpoint, sent: None, held: true }
     }
 
     /// From here on the request may have left.
@@ -404,15 +416,16 @@ impl Slots {
             // NOTE: a refused request keeps its slot as well: whether the server counts it is not documented.
             Outcome::Answered | Outcome::Refused { .. } => Release::Answered,
         };
+        let attempt = Attempt { endpoint: self.endpoint, sent: self.sent.unwrap_or(now) };
         match outcome {
             Outcome::Refused { retry_after, reason: Reason::Throttled { limit } } => {
-                let sent = self.sent.unwrap_or(now);
-                self.pacer.throttled(self.need, limit, retry_after, sent, now);
+                self.pacer.throttled(self.need, attempt, limit, retry_after, now);
             }
+            Outcome::Refused { .. } => self.pacer.lock().ledger.turned_away(self.need.set, now),
             Outcome::Answered if std::mem::take(&mut self.held) => {
                 let said = headers.filter(|headers| speaks_of_quota(headers));
                 let said = said.map(|headers| quota::read(headers, quota::wall_clock(headers)).rate_limit);
-                self.pacer.answered(self.need, said, self.sent, now);
+                self.pacer.answered(self.need, attempt, said, now);
             }
             _ => {}
         }

@@ -19,9 +19,11 @@
 //! which cannot be that scope's any more.
 //!
 //! If each of the scopes has exceeded the limit without a refusal, either one was lowered a moment ago, or the limit is that
-//! of a scope nobody has told us of, and what is sent next shows which: if it is let in, nobody need be held up. If it is
-//! refused as well, the scope that counts the fewest endpoints is paused, and when nothing has been let in for a while, the
-//! next refusal explains itself.
+//! of a scope nobody has told us of. If one was lowered, requests to all of its endpoints are refused: the scope that counts
+//! the fewest endpoints is paused once a second one is, or if only one is in use. As long as others are let in, what one
+//! endpoint is refused for holds nobody up, itself neither: the policy of retries keeps its calls apart. When no more than
+//! the limit has been let in within a window, it explains itself again. A scope nobody has told us of that counts several
+//! endpoints is taken for the one that is known.
 //!
 //! # The adopted limit
 //!
@@ -35,7 +37,7 @@ use std::{num::NonZeroU32, time::Duration};
 use didit_api::{ScopeId, ScopeSet};
 use tokio::time::Instant;
 
-use super::{Ledger, Wakers};
+use super::{Attempt, Ledger, Wakers};
 
 /// How many slots a scope has.
 #[derive(Clone, Copy, Debug)]
@@ -187,28 +189,28 @@ impl Ledger {
     pub(in crate::pacing) fn refused(
         &mut self,
         set: ScopeSet,
+        attempt: Attempt,
         limit: Option<u32>,
         wait: Duration,
-        sent: Instant,
         now: Instant,
     ) -> Option<Lesson> {
         set.iter().for_each(|id| self.scopes[id.index()].expire(now));
         let (id, evidence) = self.attribute(set, limit, now)?;
-        for id in set.iter() {
-            let scope = &mut self.scopes[id.index()];
-            scope.not_let_in(now + scope.hold);
-        }
+        self.turned_away(set, now);
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
-        if limit.is_some() && evidence == Evidence::None && !scope.explains(sent, now) {
+        if let (Some(limit), Evidence::None) = (limit, evidence)
+            && !scope.explains(attempt, limit, now)
+        {
             return None;
         }
         let named = limit.filter(|_| evidence != Evidence::None);
         let changed = named.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
         scope.reshape(rules);
-        scope.limit.lower(scope.all.used(), sent, now);
+        scope.limit.lower(scope.all.used(), attempt.sent, now);
         let wait = wait.min(scope.hold);
-        scope.pause(now + wait);
+        let adopted = scope.limit.adopted();
+        scope.pause(now + wait, limit.and_then(NonZeroU32::new).map_or(adopted, |limit| limit.min(adopted)));
         let lesson = Lesson {
             scope: id,
             wait,
@@ -219,12 +221,20 @@ impl Ledger {
         Some(lesson)
     }
 
-    /// A request was answered that was sent at `sent`: whatever was learned is relaxed a little.
-    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, sent: Instant, now: Instant, wake: &mut Wakers) {
+    /// The server has not let a request in, for whatever reason; its slot is held all the same.
+    pub(in crate::pacing) fn turned_away(&mut self, set: ScopeSet, now: Instant) {
+        for id in set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            scope.not_let_in(now + scope.hold);
+        }
+    }
+
+    /// A request was answered: whatever was learned is relaxed a little.
+    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, attempt: Attempt, now: Instant, wake: &mut Wakers) {
         let mut raised = false;
         for id in set.iter() {
             let scope = &mut self.scopes[id.index()];
-            scope.let_in = scope.let_in.max(Some(sent));
+            scope.let_in(attempt);
             let before = scope.limit.effective();
             scope.limit.raise(scope.hold, now);
             scope.reshape(&self.rules);
@@ -275,7 +285,9 @@ impl Ledger {
             let evidence = if alone { Evidence::Certain } else { Evidence::None };
             return set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, evidence));
         };
-        let can_be = |id: ScopeId| scope(id).let_in_of_late(&self.rules, now) <= limit as usize;
+        // A server that fills a bucket by and by lets a little more in.
+        let most = limit as usize + limit as usize / 20;
+        let can_be = |id: ScopeId| scope(id).let_in_of_late(&self.rules, now) <= most;
         let tells = set.iter().any(can_be);
         let candidates = || set.iter().filter(|id| !tells || can_be(*id));
         // What was taken over, and is not full, is hardly what is exceeded.

@@ -50,7 +50,7 @@ use std::{
     time::Duration,
 };
 
-use didit_api::{Limits, ScopeId, ScopeSet};
+use didit_api::{EndpointId, Limits, ScopeId, ScopeSet};
 use tokio::time::Instant;
 
 pub(super) use self::queue::WaiterId;
@@ -103,6 +103,15 @@ pub(super) struct Asking {
     /// Whether it was sent before.
     pub(super) repeated: bool,
     pub(super) deadline: Option<Instant>,
+    /// `None` for one that the routes do not have.
+    pub(super) endpoint: Option<EndpointId>,
+}
+
+/// An attempt that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) endpoint: Option<EndpointId>,
+    pub(super) sent: Instant,
 }
 
 /// What came of asking for slots.

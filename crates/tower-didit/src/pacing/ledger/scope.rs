@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
-use didit_api::Scope as Documented;
+use didit_api::{EndpointId, Scope as Documented};
 use tokio::time::Instant;
 
-use super::{Rules, forecast::RoundTrips, learn::Limit};
+use super::{Attempt, Rules, forecast::RoundTrips, learn::Limit};
 use crate::pacing::shape::Shape;
 
 /// Slots that are taken: by attempts in flight, and by those of the last window.
@@ -30,16 +30,29 @@ pub(super) struct Scope {
     pub(super) low: Held,
     /// When those slots of `all` become free whose requests the server has not let in, as far as is known, in order.
     unproven: VecDeque<Instant>,
-    /// When the latest of those requests was sent that the server has let in.
-    pub(super) let_in: Option<Instant>,
-    /// When a request was sent that was refused by a limit which the scope had exceeded, and when that was known.
-    unexplained: Option<(Instant, Instant)>,
+    let_in: LetIn,
+    accusation: Option<Accusation>,
     /// How many calls stand in queues for it.
     pub(super) waiting: usize,
     pub(super) paused_until: Option<Instant>,
     pub(super) shape: Option<Shape>,
     /// Spreads what gathered during a pause, until the instant.
     pub(super) spread: Option<(Shape, Instant)>,
+}
+
+/// Which endpoint was let in last, and which other one before that.
+#[derive(Clone, Copy, Debug, Default)]
+struct LetIn {
+    latest: Option<Attempt>,
+    other: Option<Attempt>,
+}
+
+/// A refusal by a limit that the scope had exceeded.
+#[derive(Clone, Copy, Debug)]
+struct Accusation {
+    limit: u32,
+    endpoint: Option<EndpointId>,
+    at: Instant,
 }
 
 /// When attempts in flight will free their slots, as far as can be told: each is answered when it has taken as long as
@@ -57,6 +70,23 @@ impl Landing {
     /// When an attempt that began at `taken` frees its slots.
     pub(super) fn of(self, taken: Instant) -> Instant {
         (taken + self.trip).max(self.now) + self.hold
+    }
+}
+
+// ===== impl LetIn =====
+
+impl LetIn {
+    fn note(&mut self, attempt: Attempt) {
+        if self.latest.is_some_and(|latest| latest.endpoint != attempt.endpoint) {
+            self.other = self.latest;
+        }
+        self.latest = Some(attempt);
+    }
+
+    /// When the latest request to another endpoint was sent.
+    fn of_another(&self, endpoint: Option<EndpointId>) -> Option<Instant> {
+        let both = [self.latest, self.other].into_iter().flatten();
+        both.filter(|attempt| attempt.endpoint != endpoint).map(|attempt| attempt.sent).max()
     }
 }
 
@@ -142,8 +172,8 @@ impl Scope {
             all: Held::default(),
             low: Held::default(),
             unproven: VecDeque::new(),
-            let_in: None,
-            unexplained: None,
+            let_in: LetIn::default(),
+            accusation: None,
             waiting: 0,
             paused_until: None,
             shape: rules.burst.map(|burst| Shape::new(scope.limit(), hold, burst, now)),
@@ -227,15 +257,19 @@ impl Scope {
         of_late(&self.all.cooling).saturating_sub(of_late(&self.unproven))
     }
 
-    /// Whether this scope is the one that a request was refused for, by a limit that the scope has exceeded: if the last
-    /// such refusal was known when it was sent, and nothing has been let in that was sent after what was refused then.
-    pub(super) fn explains(&mut self, sent: Instant, now: Instant) -> bool {
-        let before = self.unexplained.filter(|(_, known)| now < *known + self.hold);
-        if before.is_some_and(|(_, known)| sent <= known) {
-            return false;
-        }
-        self.unexplained = Some((sent, now));
-        before.is_some_and(|(before, _)| self.let_in <= Some(before))
+    /// The server has let a request in.
+    pub(super) fn let_in(&mut self, attempt: Attempt) {
+        self.let_in.note(attempt);
+    }
+
+    /// Whether a request was refused on this scope's account, by a limit that the scope has exceeded: if another endpoint's
+    /// was too, or if none of another endpoint has been let in for a window.
+    pub(super) fn explains(&mut self, attempt: Attempt, limit: u32, now: Instant) -> bool {
+        let Attempt { endpoint, .. } = attempt;
+        let before = self.accusation.replace(Accusation { limit, endpoint, at: now });
+        let before = before.filter(|before| before.limit == limit && now < before.at + self.hold);
+        let other_is_let_in = self.let_in.of_another(endpoint).is_some_and(|sent| now < sent + self.hold);
+        before.is_some_and(|before| before.endpoint != endpoint) || !other_is_let_in
     }
 
     /// From one start to when its slot is free again, as attempts have gone of late.
@@ -251,15 +285,14 @@ impl Scope {
         self.shape.iter_mut().chain(self.spread.iter_mut().map(|(shape, _)| shape))
     }
 
-    /// Keeps everybody out until the instant, and lets what gathers meanwhile out a tenth of the limit at a time: whoever
-    /// else uses up the quota would meet a whole window at once. The ledger's own rate is not lowered by that.
-    pub(super) fn pause(&mut self, until: Instant) {
+    /// Keeps everybody out until the instant, and lets what gathers meanwhile out a tenth of a limit at a time: whoever else
+    /// uses up the quota would meet a whole window at once. The ledger's own rate is not lowered by that.
+    pub(super) fn pause(&mut self, until: Instant, limit: NonZeroU32) {
         const SHARE_OF_BURST: u32 = 10;
 
         let until = self.paused_until.map_or(until, |known| known.max(until));
         self.paused_until = Some(until);
         if self.shape.is_none() {
-            let limit = self.limit.adopted();
             let burst = NonZeroU32::new(limit.get() / SHARE_OF_BURST).unwrap_or(NonZeroU32::MIN);
             self.spread = Some((Shape::new(limit, self.hold, burst, until), until + self.hold));
         }

@@ -72,7 +72,7 @@ impl Ledger {
             record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.assume(free));
             record.low_free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.low.cool(free));
             if let Some(until) = record.paused_for.map(|wait| now + wait.min(scope.hold).saturating_sub(elapsed)) {
-                scope.pause(until);
+                scope.pause(until, scope.limit.adopted());
             }
             scope.limit.restore(record.limit, record.learned, now, self.rules.raise_limits);
             scope.reshape(&self.rules);

@@ -34,7 +34,7 @@ impl Scene {
         }
         take(&mut ledger, Duration::ZERO);
         if random.unit() < 0.2 {
-            ledger.refused(sets.both, Some(30), SECOND.mul_f64(20.0 * random.unit()), now, now);
+            ledger.was_refused(sets.both, Some(30), SECOND.mul_f64(20.0 * random.unit()), now, now);
         }
         let mut scene = Self { ledger, sets, random, now, waiting: HashMap::new() };
         for _ in 0..waiting {
@@ -104,7 +104,7 @@ impl Scene {
 fn anything(sets: &Sets, random: &Randomness) -> Asking {
     let set = [sets.wide, sets.wide, sets.both, sets.other][random.bits() as usize % 4];
     let priority = [Priority::High, Priority::Normal, Priority::Low][random.bits() as usize % 3];
-    Asking { set, priority, repeated: random.unit() < 0.2, deadline: None }
+    Asking { set, priority, repeated: random.unit() < 0.2, deadline: None, endpoint: None }
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn who_can_no_longer_be_in_time_is_told_as_soon_as_that_is_known() {
         assert_eq!(turn == Turn::Waiting, stays, "{turn:?}");
     }
     // A pause beyond their deadline dooms the others.
-    ledger.refused(sets.both, Some(30), WINDOW, soon, soon + 10 * SECOND);
+    ledger.was_refused(sets.both, Some(30), WINDOW, soon, soon + 10 * SECOND);
     let told = soon + 11 * SECOND;
     ledger.tick(told, &mut Wakers::default());
     let turn = ledger.looked(waiters[0], told);
@@ -353,7 +353,7 @@ fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
                 now = event.max(now);
                 let mut wake = Wakers::default();
                 while let Some((_, call)) = answers.pop_front_if(|(at, _)| *at <= now) {
-                    ledger.answered(call.set, now - trip, now, &mut wake);
+                    ledger.was_answered(call.set, now - trip, now, &mut wake);
                     ledger.release(call.need(), Release::Answered, Some(now - trip), now, &mut wake);
                 }
                 ledger.tick(now, &mut wake);

@@ -10,7 +10,8 @@ use std::{
     task::Wake,
 };
 
-use didit_api::Scope as LimitScope;
+use didit_api::{Routes, Scope as LimitScope};
+use http::Method;
 
 use super::*;
 use crate::{pacing::pacer::ColdStart, random::Randomness};
@@ -50,10 +51,10 @@ impl Sets {
             .and_then(|limits| limits.with(LimitScope::endpoints("narrow", 4, ["session-create"])?))
             .and_then(|limits| limits.with(LimitScope::endpoints("other", 7, ["aml"])?))
             .unwrap();
-        let routes = didit_api::Routes::didit();
+        let routes = Routes::didit();
         let table = limits.table(&routes);
-        let of = |name: &str| table.of(routes.named(name), &http::Method::POST);
-        let wide = table.of(None, &http::Method::POST);
+        let of = |name: &str| table.of(routes.named(name), &Method::POST);
+        let wide = table.of(None, &Method::POST);
         Self { both: of("session-create"), other: of("aml"), wide, limits }
     }
 
@@ -63,7 +64,7 @@ impl Sets {
 }
 
 fn asking(set: ScopeSet) -> Asking {
-    Asking { set, priority: Priority::Normal, repeated: false, deadline: None }
+    Asking { set, priority: Priority::Normal, repeated: false, deadline: None, endpoint: None }
 }
 
 /// A ledger at an instant, without a world around it.
@@ -91,6 +92,22 @@ impl Ledger {
     fn answered_at_once(&mut self, asking: &Asking, now: Instant) {
         assert_eq!(self.asked(asking, now), Asked::Granted);
         self.release(asking.need(), Release::Answered, Some(now), now, &mut Wakers::default());
+    }
+
+    /// All requests go to one endpoint.
+    fn was_refused(
+        &mut self,
+        set: ScopeSet,
+        limit: Option<u32>,
+        wait: Duration,
+        sent: Instant,
+        now: Instant,
+    ) -> Option<learn::Lesson> {
+        self.refused(set, Attempt { endpoint: None, sent }, limit, wait, now)
+    }
+
+    fn was_answered(&mut self, set: ScopeSet, sent: Instant, now: Instant, wake: &mut Wakers) {
+        self.answered(set, Attempt { endpoint: None, sent }, now, wake);
     }
 
     fn looked(&mut self, waiter: WaiterId, now: Instant) -> Turn {
@@ -213,7 +230,8 @@ impl World {
             Event::Ask => {
                 let priority = [Priority::High, Priority::Normal, Priority::Low][self.random.bits() as usize % 3];
                 let deadline = self.chance(0.3).then(|| now + self.up_to(4 * WINDOW));
-                let asking = Asking { set: self.any_set(), priority, repeated: self.chance(0.2), deadline };
+                let asking =
+                    Asking { set: self.any_set(), priority, repeated: self.chance(0.2), deadline, endpoint: None };
                 match self.ledger.ask(&asking, now, &mut wake) {
                     Asked::Granted => self.send(asking.need(), now),
                     Asked::Queued(id) => {
@@ -254,7 +272,7 @@ impl World {
             Event::Release(need, how, sent) => {
                 self.ledger.release(need, how, Some(sent), now, &mut wake);
                 if how == Release::Answered {
-                    self.ledger.answered(need.set, sent, now, &mut wake);
+                    self.ledger.was_answered(need.set, sent, now, &mut wake);
                 }
             }
             Event::GiveUp(number) => {
@@ -265,7 +283,7 @@ impl World {
             Event::Refuse(set) => {
                 let limit = self.chance(0.5).then(|| [30, 4, 7, 20][self.random.bits() as usize % 4]);
                 let wait = self.up_to(2 * WINDOW);
-                self.ledger.refused(set, limit, wait, now, now);
+                self.ledger.was_refused(set, limit, wait, now, now);
             }
             Event::Count(set) => {
                 let left = self.random.bits() as u32 % 30;
@@ -495,11 +513,11 @@ fn a_call_of_low_priority_that_has_waited_for_a_window_goes_by_its_age() {
 fn a_pause_holds_the_scope_whose_limit_the_server_named() {
     let wait = Duration::from_secs(20);
     let (mut ledger, sets, now) = alone();
-    let lesson = ledger.refused(sets.both, Some(30), wait, now, now).unwrap();
+    let lesson = ledger.was_refused(sets.both, Some(30), wait, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.wait), (0, wait), "30 is the wide scope's limit");
     assert!(matches!(ledger.asked(&asking(sets.wide), now), Asked::Queued(_)));
     let (mut ledger, sets, now) = alone();
-    let lesson = ledger.refused(sets.both, None, Duration::MAX, now, now).unwrap();
+    let lesson = ledger.was_refused(sets.both, None, Duration::MAX, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.wait), (1, WINDOW), "nothing named: the narrowest, for a window at most");
     assert_eq!(ledger.asked(&asking(sets.wide), now), Asked::Granted);
 }
@@ -514,56 +532,76 @@ fn a_limit_that_others_exceed_unpunished_is_the_one_of_the_scope_that_is_left() 
     let (mut ledger, sets, now) = alone();
     were_answered(&mut ledger, sets.both, 2, now);
     were_answered(&mut ledger, sets.wide, 3, now);
-    let lesson = ledger.refused(sets.both, Some(2), SECOND, now, now).unwrap();
+    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (1, Some(2)), "the wide scope has let five in");
 }
 
 #[test]
 fn a_limit_that_was_taken_over_and_is_not_full_is_another_scopes() {
     let (mut ledger, sets, now) = alone();
-    let lesson = ledger.refused(sets.both, Some(2), SECOND, now, now).unwrap();
+    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (1, Some(2)), "nothing is known: the more specific one");
     were_answered(&mut ledger, sets.wide, 2, now);
-    let lesson = ledger.refused(sets.both, Some(2), SECOND, now, now + SECOND).unwrap();
+    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, now, now + SECOND).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (0, Some(2)));
+}
+
+/// Two endpoints of the same scopes.
+fn endpoints() -> [Option<EndpointId>; 2] {
+    ["/v3/session/", "/v3/aml/"].map(|path| Routes::didit().find(&Method::POST, path))
 }
 
 #[test]
 fn a_limit_that_all_scopes_have_exceeded_is_not_taken_over_yet() {
     let (mut ledger, sets, now) = alone();
     were_answered(&mut ledger, sets.both, 4, now);
-    assert_eq!(ledger.refused(sets.both, Some(1), SECOND, now, now), None, "it may be none that is known");
-    let soon = now + SECOND;
-    assert_eq!(ledger.refused(sets.both, Some(1), SECOND, now, soon), None, "sent before that was known");
-    let lesson = ledger.refused(sets.both, Some(1), SECOND, soon + SECOND, soon + SECOND).unwrap();
+    let lesson = ledger.was_refused(sets.both, Some(1), SECOND, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (1, None));
     // Those of the last window are over, and what gathered during the pause goes out slowly.
     let later = now + WINDOW;
     were_answered(&mut ledger, sets.both, 1, later);
     were_answered(&mut ledger, sets.wide, 1, later);
     were_answered(&mut ledger, sets.both, 1, later + WINDOW / 2);
-    assert_eq!(ledger.refused(sets.both, Some(2), SECOND, later, later + WINDOW / 2).unwrap().adopted, Some(2));
+    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, later, later + WINDOW / 2);
+    assert_eq!(lesson.unwrap().adopted, Some(2));
 }
 
 #[test]
-fn a_limit_that_is_exceeded_while_others_are_let_in_is_none_that_is_known() {
-    let (mut ledger, sets, now) = alone();
-    for second in 0..20 {
-        let now = now + SECOND * second;
-        were_answered(&mut ledger, sets.wide, 1, now);
-        ledger.answered(sets.wide, now, now, &mut Wakers::default());
-        if second > 5 {
-            assert_eq!(ledger.refused(sets.wide, Some(3), WINDOW, now, now), None);
+fn a_limit_that_one_endpoint_exceeds_while_others_are_let_in_is_none_that_is_known() {
+    let (mut ledger, sets, start) = alone();
+    let [refused, let_in] = endpoints();
+    let mut lesson = |endpoint, now: Instant| {
+        if now < start + 20 * SECOND {
+            // What is refused holds its slot as well.
+            were_answered(&mut ledger, sets.wide, 2, now);
+            ledger.answered(sets.wide, Attempt { endpoint: let_in, sent: now }, now, &mut Wakers::default());
         }
+        let lesson = ledger.refused(sets.wide, Attempt { endpoint, sent: now }, Some(1), SECOND, now);
+        lesson.map(|lesson| (lesson.effective, lesson.adopted))
+    };
+    for second in 2..12 {
+        assert_eq!(lesson(refused, start + SECOND * second), None);
     }
-    assert_eq!(ledger.gauges(sets.scope(0), now).effective, 30);
+    let (late, effective) = (start + 21 * SECOND, 19);
+    assert_eq!(lesson(let_in, late), Some((effective, None)), "another endpoint is refused by it too");
+}
+
+#[test]
+fn a_limit_that_one_endpoint_exceeds_is_the_scopes_if_no_other_is_in_use() {
+    let (mut ledger, sets, now) = alone();
+    let [refused, let_in] = endpoints();
+    ledger.answered(sets.wide, Attempt { endpoint: let_in, sent: now }, now, &mut Wakers::default());
+    were_answered(&mut ledger, sets.wide, 9, now + WINDOW / 2);
+    let mut lesson = |now| ledger.refused(sets.wide, Attempt { endpoint: refused, sent: now }, Some(3), SECOND, now);
+    assert_eq!(lesson(now + WINDOW / 2), None);
+    assert!(lesson(now + WINDOW).is_some(), "nobody else has been let in for a window");
 }
 
 #[test]
 fn what_a_cold_start_assumes_is_no_evidence() {
     let (mut ledger, sets, now) = alone();
     ledger.assume(ColdStart::Full, &sets.limits, &[], now, now);
-    let lesson = ledger.refused(sets.wide, Some(2), SECOND, now, now).unwrap();
+    let lesson = ledger.was_refused(sets.wide, Some(2), SECOND, now, now).unwrap();
     assert_eq!(lesson.adopted, Some(2));
 }
 
@@ -618,7 +656,8 @@ fn whoever_waits_for_as_long_as_the_layer_allows_is_told_so() {
 #[test]
 fn a_limit_that_the_server_changed_is_taken_over_when_it_cannot_be_another_scopes() {
     let (mut ledger, sets, now) = alone();
-    let named = |ledger: &mut Ledger, set, limit| ledger.refused(set, Some(limit), SECOND, now, now).unwrap().adopted;
+    let named =
+        |ledger: &mut Ledger, set, limit| ledger.was_refused(set, Some(limit), SECOND, now, now).unwrap().adopted;
     assert_eq!(named(&mut ledger, sets.both, 20), None, "which of the two was changed?");
     assert_eq!(named(&mut ledger, sets.wide, 20), Some(20));
     assert_eq!(ledger.gauges(sets.scope(0), now).limit, 20);
@@ -636,17 +675,17 @@ fn a_refusal_lowers_the_limit_once_and_answers_raise_it_again() {
     let later = now + SECOND;
     for _ in 0..5 {
         // All of them were on their way when the first was refused.
-        ledger.refused(sets.wide, Some(30), SECOND, now, later);
+        ledger.was_refused(sets.wide, Some(30), SECOND, now, later);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 19, "98 % of 20");
     let mut wake = Wakers::default();
     for _ in 0..75 {
-        ledger.answered(sets.wide, later, later, &mut wake);
+        ledger.was_answered(sets.wide, later, later, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 21, "0.02 each");
-    ledger.refused(sets.wide, Some(30), SECOND, later + SECOND, later + SECOND);
+    ledger.was_refused(sets.wide, Some(30), SECOND, later + SECOND, later + SECOND);
     for _ in 0..2_000 {
-        ledger.answered(sets.wide, later + SECOND, later + SECOND, &mut wake);
+        ledger.was_answered(sets.wide, later + SECOND, later + SECOND, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 30, "never above the limit");
 }
@@ -654,11 +693,11 @@ fn a_refusal_lowers_the_limit_once_and_answers_raise_it_again() {
 #[test]
 fn one_refusal_takes_no_more_than_half_of_a_limit() {
     let (mut ledger, sets, now) = alone();
-    assert_eq!(ledger.refused(sets.wide, Some(30), SECOND, now, now).unwrap().effective, 15);
+    assert_eq!(ledger.was_refused(sets.wide, Some(30), SECOND, now, now).unwrap().effective, 15);
     let (mut ledger, sets, now) = alone();
     for second in 0..10 {
         let at = now + SECOND * second;
-        ledger.refused(sets.both, Some(4), SECOND, at, at);
+        ledger.was_refused(sets.both, Some(4), SECOND, at, at);
     }
     assert_eq!(ledger.gauges(sets.scope(1), now).effective, 1, "and one is left to learn from");
 }
@@ -666,7 +705,7 @@ fn one_refusal_takes_no_more_than_half_of_a_limit() {
 #[test]
 fn what_gathers_during_a_pause_is_let_out_a_tenth_of_the_limit_at_a_time() {
     let (mut ledger, sets, now) = alone();
-    ledger.refused(sets.wide, Some(30), 20 * SECOND, now, now);
+    ledger.was_refused(sets.wide, Some(30), 20 * SECOND, now, now);
     let after = now + 20 * SECOND;
     let granted = (0..10).filter(|_| ledger.asked(&asking(sets.wide), after) == Asked::Granted).count();
     assert_eq!(granted, 3);
@@ -725,7 +764,7 @@ fn what_was_known_is_taken_up_and_nothing_is_free_before_its_time() {
     let (mut ledger, sets, now) = alone();
     ledger.answered_at_once(&asking(sets.wide), now);
     assert_eq!(ledger.asked(&Asking { priority: Priority::Low, ..asking(sets.wide) }, now), Asked::Granted);
-    ledger.refused(sets.wide, Some(30), 10 * SECOND, now, now);
+    ledger.was_refused(sets.wide, Some(30), 10 * SECOND, now, now);
     let later = now + 5 * SECOND;
     let records = ledger.records(&sets.limits, later);
     assert_eq!(records[0].free_in, [55 * SECOND, WINDOW + TRANSIT], "one answered, one in flight");
@@ -772,7 +811,7 @@ fn a_scope_of_which_there_is_no_record_starts_cold() {
 fn a_limit_is_recorded_only_if_the_server_named_it() {
     let (mut ledger, sets, now) = alone();
     assert_eq!(ledger.records(&sets.limits, now)[0].limit, None, "whoever goes on has a configuration of its own");
-    ledger.refused(sets.wide, Some(20), SECOND, now, now);
+    ledger.was_refused(sets.wide, Some(20), SECOND, now, now);
     let records = ledger.records(&sets.limits, now);
     assert_eq!(records[0].limit, Some(20));
     let mut next = Ledger::new(&sets.limits, rules(Duration::ZERO), now);
@@ -784,26 +823,26 @@ fn a_limit_is_recorded_only_if_the_server_named_it() {
 fn a_limit_that_the_server_no_longer_names_is_relaxed_towards_the_configured_one() {
     let (mut ledger, sets, now) = alone();
     let (wide, mut wake) = (sets.scope(0), Wakers::default());
-    ledger.refused(sets.wide, Some(1), SECOND, now, now);
+    ledger.was_refused(sets.wide, Some(1), SECOND, now, now);
     let limits = |ledger: &mut Ledger, now| {
         let gauges = ledger.gauges(wide, now);
         (gauges.limit, gauges.effective)
     };
-    ledger.answered(sets.wide, now + 9 * WINDOW, now + 9 * WINDOW, &mut wake);
+    ledger.was_answered(sets.wide, now + 9 * WINDOW, now + 9 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 9 * WINDOW), (1, 1));
     assert!(ledger.idle_at(now + 9 * WINDOW).is_some_and(|at| at >= now + 10 * WINDOW), "and not forgotten until then");
     // Whoever names it again means it.
     let again = now + 9 * WINDOW;
-    ledger.refused(sets.wide, Some(1), SECOND, again, again);
-    ledger.answered(sets.wide, now + 18 * WINDOW, now + 18 * WINDOW, &mut wake);
+    ledger.was_refused(sets.wide, Some(1), SECOND, again, again);
+    ledger.was_answered(sets.wide, now + 18 * WINDOW, now + 18 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 18 * WINDOW), (1, 1));
     let later = again + 10 * WINDOW;
-    ledger.answered(sets.wide, later, later, &mut wake);
+    ledger.was_answered(sets.wide, later, later, &mut wake);
     assert_eq!(limits(&mut ledger, later), (30, 1), "if the server does mean it, one request too many tells");
     let quiet = later + 8 * WINDOW;
-    ledger.answered(sets.wide, quiet, quiet, &mut wake);
+    ledger.was_answered(sets.wide, quiet, quiet, &mut wake);
     assert_eq!(limits(&mut ledger, quiet), (30, 6), "1, and 0.02 doubled eight times");
-    (0..10).for_each(|_| ledger.answered(sets.wide, quiet, quiet, &mut wake));
+    (0..10).for_each(|_| ledger.was_answered(sets.wide, quiet, quiet, &mut wake));
     assert_eq!(limits(&mut ledger, quiet), (30, 30));
 }
 

@@ -40,7 +40,7 @@ struct Minute {
 fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, length: Duration) -> Vec<Minute> {
     let scope = LimitScope::methods("wide", 300, ["POST"]).unwrap();
     let limits = Limits::none().with(scope).unwrap();
-    let set = limits.table(&didit_api::Routes::didit()).of(None, &http::Method::POST);
+    let set = limits.table(&Routes::didit()).of(None, &Method::POST);
     let (start, random) = (Instant::now(), Randomness::seeded(11));
     let mut ledger = Ledger::new(&limits, rules(SECOND), start);
     let mut server = Server { log: VecDeque::new(), counts_rejected };
@@ -98,11 +98,11 @@ fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, 
                 Some(wait) => {
                     minutes[minute].refused += 1;
                     // Whole seconds, rounded up, as the header has them.
-                    ledger.refused(set, Some(300), Duration::from_secs(wait.as_secs() + 1), sent, now);
+                    ledger.was_refused(set, Some(300), Duration::from_secs(wait.as_secs() + 1), sent, now);
                 }
                 None => {
                     minutes[minute].answered += 1;
-                    ledger.answered(set, sent, now, &mut wake);
+                    ledger.was_answered(set, sent, now, &mut wake);
                 }
             }
             ledger.release(call.need(), Release::Answered, Some(sent), now, &mut wake);
