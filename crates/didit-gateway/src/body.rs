@@ -189,7 +189,7 @@ impl Answer {
 
     /// Writes this line, and lets go of the call, once the body has ended.
     pub(crate) fn ending(mut self, line: CallLine, mut in_flight: InFlight) -> Self {
-        in_flight.answered();
+        in_flight.moved();
         self.session =
             (line.named.creates() && line.status.is_some_and(|status| status.is_success())).then(IdScan::session);
         (self.line, self.in_flight) = (Some(line), Some(in_flight));
@@ -231,6 +231,9 @@ impl Body for Answer {
                 line.named.session = Some(id.to_owned());
                 this.session = None;
             }
+        }
+        if let (Some(in_flight), Some(Ok(_))) = (&mut this.in_flight, &frame) {
+            in_flight.moved();
         }
         // hyper does not ask for the end of a body that says it has ended.
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.is_end_stream()) {

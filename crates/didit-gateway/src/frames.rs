@@ -17,7 +17,6 @@ pub(crate) struct Frames {
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
-    pub(crate) stream: u32,
     /// The payload's first bytes, zeros behind its end.
     pub(crate) begin: [u8; 4],
 }
@@ -37,11 +36,9 @@ impl Frames {
     /// A length of 3 bytes, a type, flags, and a stream of 4 bytes.
     const HEAD: usize = 9;
 
-    pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
     pub(crate) const RST_STREAM: u8 = 3;
     pub(crate) const CONTINUATION: u8 = 9;
-    pub(crate) const END_STREAM: u8 = 1;
     pub(crate) const END_HEADERS: u8 = 4;
 
     /// What kind of frame has begun and not ended, once that can be told.
@@ -54,10 +51,8 @@ impl Frames {
     pub(crate) fn read<'b>(&mut self, mut bytes: &'b [u8]) -> (Option<Frame>, &'b [u8]) {
         loop {
             if self.left == 0 && std::mem::take(&mut self.begun) {
-                let [_, _, _, kind, flags, stream @ ..] = self.head;
-                // Its highest bit is reserved, and says nothing.
-                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
-                return (Some(Frame { kind, flags, stream, begin: self.payload }), bytes);
+                let [_, _, _, kind, flags, ..] = self.head;
+                return (Some(Frame { kind, flags, begin: self.payload }), bytes);
             }
             if bytes.is_empty() {
                 return (None, bytes);

@@ -55,7 +55,6 @@
 //! ```
 #![doc = include_str!("log.md")]
 
-mod answers;
 mod attempts;
 mod body;
 mod conversation;

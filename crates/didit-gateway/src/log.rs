@@ -12,7 +12,7 @@ use std::{
 
 use didit_api::{EndpointId, Routes};
 use http::{Method, Request, StatusCode};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 use tower_didit::{call::CorrelationId, telemetry};
 
 use crate::attempts::Sent;
@@ -67,16 +67,6 @@ pub(crate) fn refused(id: &CorrelationId, status: Option<StatusCode>, reason: &d
         layer = "gateway",
         reason = %reason,
         "refused",
-    );
-}
-
-/// The line of a connection whose peer does not take so many of its answers.
-pub(crate) fn untaken(answers: usize, within: Duration) {
-    tracing::info!(
-        target: TARGET,
-        layer = "gateway",
-        reason = format_args!("{answers} of its answers did not move for {within:?}"),
-        "untaken",
     );
 }
 

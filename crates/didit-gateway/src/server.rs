@@ -11,7 +11,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::unconstrained,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tower_didit::call::CorrelationId;
 
@@ -27,7 +27,7 @@ use crate::{
 /// this machine arrives, and is told to come back instead of finding nobody.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// How long the last answers of calls that were cut off may take to be written.
+/// How long the last answers of calls that were cut off may take to be written, and a peer to hear that a connection ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many streams one connection of HTTP/2 may have at once.
@@ -122,31 +122,34 @@ async fn connection(
         })
     };
     let ended = {
-        let (mut served, mut leaving) = (pin!(builder.serve_connection(io, service)), false);
+        let mut served = pin!(builder.serve_connection(io, service));
+        let (mut leaving, mut until) = (false, Instant::now());
         loop {
+            let patience = if leaving { Patience { idle: LAST_WORDS, ..patience } } else { patience };
+            let too_long = async {
+                sleep_until(until).await;
+                conversation.too_long(patience).await
+            };
             let too_long = tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
                 // An error means that the server is gone, which is the same.
-                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => None,
-                too_long = conversation.too_long(patience, leaving) => Some(too_long),
+                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => TooLong::Idle,
+                too_long = too_long => too_long,
             };
-            if let (Some(TooLong::Answers { count, .. }), false) = (too_long, leaving) {
-                log::untaken(count, patience.body);
-            }
-            if !matches!(too_long, None | Some(TooLong::Answers { alone: false, .. })) {
+            if leaving || too_long == TooLong::Head {
                 break Ok(too_long);
             }
-            // What is under way may end; whatever else the peer wants it asks for on another connection.
+            // What is under way may end, and a peer of HTTP/2 has a moment to learn what it may not send any more.
             served.as_mut().graceful_shutdown();
-            leaving = true;
+            (leaving, until) = (true, Instant::now() + LAST_WORDS);
         }
     };
     // By now the socket is gone, and has written its last words.
     let reason = match ended {
         // Errors of a connection are the application's to see; what was refused unread is the operator's too.
         Err(served) => served.err().and_then(|error| unreadable(&*error)),
-        Ok(Some(TooLong::Head)) => Some(format!("its head had not ended after {:?}", patience.head)),
+        Ok(TooLong::Head) => Some(format!("its head had not ended after {:?}", patience.head)),
         Ok(_) => None,
     };
     if let Some(reason) = reason {
@@ -166,7 +169,7 @@ fn unreadable(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// How many bytes the kernel keeps that a peer has not read. It asks for more when a third of that is free, so the more it
 /// keeps, the longer a peer that reads slowly looks as if it did not read at all.
-const UNREAD: u32 = 64 * 1024;
+const UNREAD: u32 = 256 * 1024;
 
 /// How many connections may wait to be taken.
 const BACKLOG: u32 = 1024;

@@ -57,7 +57,8 @@ pub struct Settings {
     pub header_timeout: HumanDuration,
     /// How long a connection may stand idle.
     pub idle_timeout: HumanDuration,
-    /// How long a body may make no progress, in either direction.
+    /// How long a body may make no progress, in either direction. An application that reads less than some 200 kB of an
+    /// answer in this time may be taken for one that does not read.
     pub body_timeout: HumanDuration,
     /// How long calls that are under way may take to end once the gateway is told to stop.
     pub grace: HumanDuration,

@@ -96,11 +96,10 @@ impl Socket {
         Some(Poll::Ready(Ok(bytes.len())))
     }
 
-    /// Looks for streams of HTTP/2 that are refused before anybody is asked, and for answers.
+    /// Looks for streams of HTTP/2 that are refused before anybody is asked.
     fn follow(&mut self, mut written: &[u8]) {
         while let (Some(frame), rest) = self.frames.read(written) {
             written = rest;
-            self.conversation.wrote(&frame);
             let reason = Reason::from(u32::from_be_bytes(frame.begin));
             if frame.kind == Frames::RST_STREAM && REFUSALS.contains(&reason) {
                 log::refused(&CorrelationId::random(), None, &format_args!("stream reset: {}", reason.description()));

@@ -86,6 +86,7 @@ async fn whoever_is_taken_while_the_gateway_stops_has_an_answer() {
             stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
             Some(rest(&mut stream).await)
         });
+        // They come one after the other, as long as the gateway listens: its time is that of real sockets.
         sleep(Duration::from_millis(2)).await;
     }
     let answers = calls.join_all().await;

@@ -14,8 +14,6 @@ use tower_didit::call::CorrelationId;
 
 pub(crate) use self::watch::{Patience, TooLong};
 use crate::{
-    answers::Answers,
-    frames::Frame,
     framing::{Framing, Violation},
     problem::Problem,
 };
@@ -25,8 +23,8 @@ use crate::{
 pub(crate) struct Conversation {
     framing: Mutex<Followed>,
     in_flight: AtomicUsize,
-    /// How many of these have no answer yet.
-    unanswered: AtomicUsize,
+    /// How many of these have an answer that is being handed out.
+    handed_out: AtomicUsize,
     /// Whether what is written next may be the answer to a request.
     answering: AtomicBool,
     /// Whether the peer is answered although it may still be sending.
@@ -36,8 +34,6 @@ pub(crate) struct Conversation {
 #[derive(Debug)]
 struct Followed {
     framing: Framing,
-    /// Of HTTP/2.
-    answers: Answers,
     /// What was answered before anybody was asked, and under which name.
     refusal: Option<(CorrelationId, StatusCode)>,
     /// Whether a head was given up that did not come to its end.
@@ -47,6 +43,8 @@ struct Followed {
     /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
     /// sends a byte now and then would be served for ever.
     active: Instant,
+    /// When the last piece of an answer was handed out.
+    moved: Instant,
 }
 
 /// A request that is being answered; the connection is not idle while there is one.
@@ -54,7 +52,7 @@ struct Followed {
 pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
-    answered: bool,
+    handed_out: bool,
 }
 
 /// The answer to a head that did not end, but for its document.
@@ -64,13 +62,13 @@ const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n"
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let active = Instant::now();
-        let (framing, answers) = (Framing::new(), Answers::default());
-        let followed = Followed { framing, answers, refusal: None, is_late: false, head: None, active };
+        let now = Instant::now();
+        let followed =
+            Followed { framing: Framing::new(), refusal: None, is_late: false, head: None, active: now, moved: now };
         Arc::new(Self {
             framing: Mutex::new(followed),
             in_flight: AtomicUsize::new(0),
-            unanswered: AtomicUsize::new(0),
+            handed_out: AtomicUsize::new(0),
             answering: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
         })
@@ -93,10 +91,9 @@ impl Conversation {
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         self.followed().active = Instant::now();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
         self.answering.store(true, Ordering::Relaxed);
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), answered: false }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), handed_out: false }
     }
 
     /// Everything that was answered has been written.
@@ -147,11 +144,6 @@ impl Conversation {
         self.followed().framing.is_http2()
     }
 
-    /// A frame of HTTP/2 went out.
-    pub(crate) fn wrote(&self, frame: &Frame) {
-        self.followed().answers.wrote(frame, Instant::now());
-    }
-
     /// Whether the peer is answered although it may still be sending.
     pub(crate) fn is_lingering(&self) -> bool {
         self.lingering.load(Ordering::Relaxed)
@@ -166,17 +158,20 @@ impl Conversation {
 // ===== impl InFlight =====
 
 impl InFlight {
-    /// There is an answer, of which the head is handed out.
-    pub(crate) fn answered(&mut self) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.conversation.unanswered.fetch_sub(1, Ordering::Relaxed);
+    /// A piece of the answer was handed out, or its head was.
+    pub(crate) fn moved(&mut self) {
+        self.conversation.followed().moved = Instant::now();
+        if !std::mem::replace(&mut self.handed_out, true) {
+            self.conversation.handed_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.answered();
+        if self.handed_out {
+            self.conversation.handed_out.fetch_sub(1, Ordering::Relaxed);
+        }
         self.conversation.followed().active = Instant::now();
         self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);

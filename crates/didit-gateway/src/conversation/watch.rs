@@ -13,7 +13,7 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Without a request, whatever else it sends.
     pub(crate) idle: Duration,
-    /// Over taking another piece of an answer, in HTTP/2: what nothing can be written of is nowhere waited for.
+    /// Over taking a piece of any of its answers, in HTTP/2, where nothing can be written without its leave.
     pub(crate) body: Duration,
 }
 
@@ -22,45 +22,41 @@ pub(crate) struct Patience {
 pub(crate) enum TooLong {
     Head,
     Idle,
-    /// So many answers. `alone` if nothing else is left to be answered.
-    Answers {
-        count: usize,
-        alone: bool,
-    },
+    Answers,
 }
 
 impl Conversation {
-    /// Ends when the peer has taken too long; of one that was told to leave, answers count only when they are `alone`.
-    pub(crate) async fn too_long(&self, patience: Patience, leaving: bool) -> TooLong {
+    /// Ends when the peer has taken too long.
+    pub(crate) async fn too_long(&self, patience: Patience) -> TooLong {
         let Patience { head, idle, body } = patience;
         loop {
             let now = Instant::now();
-            let (end, head_end, taken) = {
+            let first = {
                 let followed = self.followed();
-                let busy = self.in_flight.load(Ordering::Relaxed) > 0;
-                let head_end = followed.head.and_then(|(_, since)| match followed.framing.is_http2() {
-                    true => Some(since + head),
-                    // Behind a request that is being answered nothing is read, so the peer could not end it.
-                    false => (!busy).then(|| since.max(followed.active) + head),
+                let (in_flight, is_http2) = (self.in_flight.load(Ordering::Relaxed), followed.framing.is_http2());
+                let busy = in_flight > 0;
+                // One that waits for the upstream has time; an answer that the upstream leaves off ends by itself.
+                let is_answered = busy && self.handed_out.load(Ordering::Relaxed) == in_flight;
+                // Behind a request of HTTP/1 that is being answered nothing is read, so the peer could not end its head.
+                let began = followed.head.and_then(|(_, since)| match is_http2 {
+                    true => Some(since),
+                    false => (!busy).then(|| since.max(followed.active)),
                 });
-                let idle_end = (!busy).then(|| followed.active + idle);
-                let taken = followed.answers.taken(body, now);
-                (head_end.into_iter().chain(idle_end).min(), head_end, taken)
+                let ends = [
+                    began.map(|began| (began + head, TooLong::Head)),
+                    (!busy).then(|| (followed.active + idle, TooLong::Idle)),
+                    (is_answered && is_http2).then(|| (followed.moved + body, TooLong::Answers)),
+                ];
+                ends.into_iter().flatten().min_by_key(|(end, _)| *end)
             };
-            let alone = taken.moving == 0 && self.unanswered.load(Ordering::Relaxed) == 0;
-            if taken.stalled > 0 && (alone || !leaving) {
-                return TooLong::Answers { count: taken.stalled, alone };
-            }
-            if end.is_some_and(|end| end <= now) {
-                let is_head = head_end.is_some_and(|end| end <= now);
+            if let Some((_, too_long)) = first.filter(|(end, _)| *end <= now) {
                 let mut followed = self.followed();
-                followed.is_late = is_head && !followed.framing.is_http2();
-                return if is_head { TooLong::Head } else { TooLong::Idle };
+                followed.is_late = too_long == TooLong::Head && !followed.framing.is_http2();
+                return too_long;
             }
             // Something may begin meanwhile, so no sleep is longer than what ends first may take.
             let soon = now + head.min(idle).min(body);
-            let next = end.into_iter().chain(taken.until).fold(soon, Instant::min);
-            tokio::time::sleep_until(next).await;
+            tokio::time::sleep_until(first.map_or(soon, |(end, _)| end.min(soon))).await;
         }
     }
 }
@@ -72,7 +68,6 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::frames::{Frame, Frames};
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(120);
@@ -92,7 +87,7 @@ mod tests {
         };
         tokio::select! {
             () = drip => {}
-            _ = conversation.too_long(PATIENCE, false) => {}
+            _ = conversation.too_long(PATIENCE) => {}
         }
         began.elapsed().as_secs()
     }
@@ -137,45 +132,27 @@ mod tests {
         };
         tokio::select! {
             () = answered => {}
-            _ = conversation.too_long(PATIENCE, false) => {}
+            _ = conversation.too_long(PATIENCE) => {}
         }
         assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
     }
 
-    /// A frame of an answer to a stream: its head, or its end.
-    fn frame(stream: u32, is_last: bool) -> Frame {
-        let (kind, flags) =
-            if is_last { (Frames::DATA, Frames::END_STREAM) } else { (Frames::HEADERS, Frames::END_HEADERS) };
-        Frame { kind, flags, stream, begin: [0; 4] }
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_takes_ends_the_connection_when_nothing_else_is_left() {
+    async fn answers_of_http2_that_nobody_takes_are_not_kept() {
         let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
         conversation.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        let (mut stalled, mut other) = (conversation.begin(&total), conversation.begin(&total));
-        stalled.answered();
-        conversation.wrote(&frame(1, false));
-        let too_long = conversation.too_long(PATIENCE, false).await;
-        assert_eq!((too_long, began.elapsed()), (TooLong::Answers { count: 1, alone: false }, BODY));
-        // The other waits for the upstream, and takes its time over its answer.
+        let (mut one, mut other) = (conversation.begin(&total), conversation.begin(&total));
+        one.moved();
         let upstream = async {
+            // As long as the other waits for the upstream, the one does not count.
             sleep(BODY * 3).await;
-            other.answered();
-            for _ in 0..5 {
-                conversation.wrote(&frame(3, false));
-                sleep(BODY / 2).await;
-            }
-            conversation.wrote(&frame(3, true));
-            drop(other);
+            other.moved();
             std::future::pending::<()>().await;
         };
-        let too_long = tokio::select! {
-            () = upstream => TooLong::Idle,
-            too_long = conversation.too_long(PATIENCE, true) => too_long,
-        };
-        assert_eq!(too_long, TooLong::Answers { count: 1, alone: true });
-        let ended = BODY * 4 + BODY * 5 / 2;
-        assert!(began.elapsed() >= ended && began.elapsed() <= ended + HEAD, "{:?}", began.elapsed());
+        tokio::select! {
+            () = upstream => {}
+            too_long = conversation.too_long(PATIENCE) => assert_eq!(too_long, TooLong::Answers),
+        }
+        assert_eq!(began.elapsed(), BODY * 4);
     }
 }

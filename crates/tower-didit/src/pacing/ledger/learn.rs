@@ -27,10 +27,10 @@
 //!
 //! # The adopted limit
 //!
-//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it. It may have been named by mistake, or for a while only, and nothing
-//! says when it is no longer so. So one that is lower than the configured limit and is not named again for ten windows
-//! counts as if it had been learned just then: answers raise it, and if the server still means it, it refuses one request
-//! and names it again.
+//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it. It may have been
+//! named by mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured
+//! limit and is not named again for ten windows counts as if it had been learned just then: answers raise it, and if the
+//! server still means it, it refuses one request and names it again.
 
 use std::{num::NonZeroU32, time::Duration};
 
