@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use support::*;
-use tests::Upstream;
+use tests::{AnyBody, Upstream};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -21,6 +21,10 @@ use tokio::{
 
 /// An upstream that says when it has a request, and answers when it is told to.
 fn gated() -> (Upstream, Arc<Notify>, Arc<Notify>) {
+    gated_with(|| Response::new(body_of("finished")))
+}
+
+fn gated_with(answer: fn() -> Response<AnyBody>) -> (Upstream, Arc<Notify>, Arc<Notify>) {
     let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (said, told) = (Arc::clone(&arrived), Arc::clone(&go_on));
     let upstream = Upstream::http(move |_, _| {
@@ -28,7 +32,7 @@ fn gated() -> (Upstream, Arc<Notify>, Arc<Notify>) {
         async move {
             said.notify_one();
             told.notified().await;
-            Response::new(body_of("finished"))
+            answer()
         }
     });
     (upstream.unwrap(), arrived, go_on)
@@ -139,17 +143,8 @@ async fn a_call_between_attempts_is_told_to_come_back_and_what_may_have_come_of_
 
 #[tokio::test]
 async fn a_call_that_is_refused_while_the_gateway_stops_is_not_repeated() {
-    let (arrived, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (said, told) = (Arc::clone(&arrived), Arc::clone(&go_on));
-    let upstream = Upstream::http(move |_, _| {
-        let (said, told) = (Arc::clone(&said), Arc::clone(&told));
-        async move {
-            said.notify_one();
-            told.notified().await;
-            Response::builder().status(503).header("retry-after", "20").body(body_of("")).unwrap()
-        }
-    })
-    .unwrap();
+    let (upstream, arrived, go_on) =
+        gated_with(|| Response::builder().status(503).header("retry-after", "20").body(body_of("")).unwrap());
     let gateway = gateway(&base(&upstream), "").await;
     let operations = gateway.operations_addr().unwrap();
     let call = tokio::spawn(send(gateway.local_addr(), get("/v3/sessions/")));
