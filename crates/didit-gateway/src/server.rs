@@ -123,26 +123,31 @@ async fn connection(
     };
     let ended = {
         let mut served = pin!(builder.serve_connection(io, service));
-        let (mut leaving, mut until) = (false, Instant::now());
+        let (mut leaving, mut given_up) = (false, None);
         loop {
-            let patience = if leaving { Patience { idle: LAST_WORDS, ..patience } } else { patience };
             let too_long = async {
+                // One that was given up has a moment to hear it.
+                let Some(until) = given_up else { return conversation.too_long(patience).await };
                 sleep_until(until).await;
-                conversation.too_long(patience).await
+                conversation.too_long(Patience { idle: LAST_WORDS, ..patience }).await
             };
             let too_long = tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
                 // An error means that the server is gone, which is the same.
-                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => TooLong::Idle,
-                too_long = too_long => too_long,
+                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => None,
+                too_long = too_long => Some(too_long),
             };
-            if leaving || too_long == TooLong::Head {
-                break Ok(too_long);
+            match too_long {
+                // All that is under way has the grace period.
+                None => {}
+                Some(TooLong::Idle | TooLong::Answers) if given_up.is_none() => {
+                    given_up = Some(Instant::now() + LAST_WORDS);
+                }
+                Some(too_long) => break Ok(too_long),
             }
-            // What is under way may end, and a peer of HTTP/2 has a moment to learn what it may not send any more.
             served.as_mut().graceful_shutdown();
-            (leaving, until) = (true, Instant::now() + LAST_WORDS);
+            leaving = true;
         }
     };
     // By now the socket is gone, and has written its last words.
