@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::Limits;
 use crate::EndpointId;
 
 /// Names one scope of one [`Limits`](super::Limits); an index into [`Limits::scopes`](super::Limits::scopes).
@@ -11,6 +12,12 @@ pub struct ScopeId(pub(super) u8);
 // ===== impl ScopeId =====
 
 impl ScopeId {
+    /// The scope at a place, `None` if no [`ScopeSet`] can hold so many. Places behind those of all limits are free: for
+    /// scopes that somebody keeps beside them.
+    pub fn at(index: usize) -> Option<Self> {
+        u8::try_from(index).ok().filter(|_| index < Limits::MAX_SCOPES).map(Self)
+    }
+
     /// The scope's place in [`Limits::scopes`](super::Limits::scopes).
     pub fn index(self) -> usize {
         usize::from(self.0)

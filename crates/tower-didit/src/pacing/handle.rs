@@ -33,7 +33,7 @@ pub struct PacingHandle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// The scope's name.
+    /// The scope's name; behind the configured ones, what endpoint's limit was found out that none of them has.
     pub scope: String,
     /// How many slots it has: as configured, or as the server has said since.
     pub limit: u32,
@@ -87,9 +87,13 @@ impl PacingHandle {
         let fullness = |usage: &Usage| (usage.used as f64 / usage.effective.max(1) as f64, usage.waiting as f64);
         let mut keys = self.keys().into_iter().map(|key| key.scopes);
         let Some(first) = keys.next() else { return self.keys.make(KeyId::NONE, now).usage(now) };
-        keys.fold(first, |fullest, scopes| {
-            let pairs = fullest.into_iter().zip(scopes);
-            pairs.map(|(one, other)| if fullness(&other) > fullness(&one) { other } else { one }).collect()
+        keys.flatten().fold(first, |mut fullest, other| {
+            match fullest.iter_mut().find(|one| one.scope == other.scope) {
+                Some(one) if fullness(&other) > fullness(one) => *one = other,
+                Some(_) => {}
+                None => fullest.push(other),
+            }
+            fullest
         })
     }
 
@@ -113,10 +117,10 @@ impl PacingHandle {
 // ===== impl Usage =====
 
 impl Usage {
-    pub(super) fn new(scope: &str, gauges: Gauges) -> Self {
+    pub(super) fn new(scope: String, gauges: Gauges) -> Self {
         let Gauges { limit, effective, used, waiting, oldest_wait, predicted_wait, paused_until } = gauges;
         Self {
-            scope: scope.to_owned(),
+            scope,
             limit,
             effective,
             used,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     keys::KeyId,
-    ledger::{Asking, Rules},
+    ledger::{Asking, Rules, Target},
     pacer::{ColdStart, Config, Entry, Pacer, Place, Slots, Wait},
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Shared {
 
     fn enter(&self) -> Entry {
         let asking =
-            Asking { set: self.set, priority: Priority::Normal, repeated: false, deadline: None, endpoint: None };
+            Asking { set: self.set, priority: Priority::Normal, repeated: false, deadline: None, target: Target::Path(0) };
         Arc::clone(&self.pacer).enter(&asking, self.now).unwrap()
     }
 

@@ -94,7 +94,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use didit_api::{EndpointId, ScopeSet};
+use didit_api::ScopeSet;
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::Service;
@@ -109,7 +109,11 @@ pub use self::{
     pacer::ColdStart,
     snapshot::{KeyRecord, PacingSnapshot},
 };
-use self::{keys::Keys, ledger::Asking, pacer::Entry};
+use self::{
+    keys::Keys,
+    ledger::{Asking, Target},
+    pacer::Entry,
+};
 use crate::{
     call::{CallOptions, current},
     outcome::{Classify, DiditClassifier},
@@ -133,7 +137,7 @@ impl<S, C> Pacing<S, C> {
     fn enter<B>(
         &self,
         request: &Request<B>,
-        endpoint: Option<EndpointId>,
+        target: Target,
         set: ScopeSet,
         now: Instant,
     ) -> Result<Entry, Refused> {
@@ -142,7 +146,7 @@ impl<S, C> Pacing<S, C> {
             Ok(pacer) => pacer,
             Err(_) if config.shadow => return Ok(Entry::Uncounted),
             Err(retry_at) => {
-                let scope = set.iter().next().map_or("", |id| config.name(id));
+                let scope = set.iter().next().and_then(|id| config.name(id)).unwrap_or_default();
                 return Err(Refused::new(scope, Why::TooManyKeys, retry_at, now));
             }
         };
@@ -150,7 +154,7 @@ impl<S, C> Pacing<S, C> {
         let priority = options.map(|options| options.priority).unwrap_or_default();
         let running = current::with(|call| (call.deadline, call.report.attempts > 1));
         let (deadline, repeated) = running.unwrap_or_default();
-        pacer.enter(&Asking { set, priority, repeated, deadline, endpoint }, now)
+        pacer.enter(&Asking { set, priority, repeated, deadline, target }, now)
     }
 }
 
@@ -176,7 +180,7 @@ where
             return ResponseFuture::free(self.inner.call(request), classifier);
         }
         let now = current::now();
-        match self.enter(&request, endpoint, set, now) {
+        match self.enter(&request, Target::new(endpoint, request.uri().path()), set, now) {
             Ok(Entry::Granted(mut slots)) => {
                 slots.sent(now);
                 ResponseFuture::sent(self.inner.call(request), slots, classifier)

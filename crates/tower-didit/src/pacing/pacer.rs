@@ -1,13 +1,14 @@
 //! What all calls under one credential share, and the two things that a call holds of it: a place in a queue, and slots.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
 
-use didit_api::{EndpointId, Limits, Routes, ScopeId, ScopeTable};
+use didit_api::{Limits, Routes, Scope, ScopeId, ScopeTable};
 use http::HeaderMap;
 use tokio::{runtime::Id, time::Instant};
 
@@ -15,7 +16,9 @@ use super::{
     error::Refused,
     handle::{Overdrafts, Usage},
     keys::KeyId,
-    ledger::{Asked, Asking, Attempt, Ledger, Need, Refusal, Release, Rules, ScopeRecord, Turn, WaiterId, Wakers},
+    ledger::{
+        Asked, Asking, Attempt, Ledger, Need, Refusal, Release, Rules, ScopeRecord, Target, Turn, WaiterId, Wakers,
+    },
     timer::{Tick, keep_time},
 };
 use crate::{
@@ -99,8 +102,16 @@ pub(super) enum Entry {
 // ===== impl Config =====
 
 impl Config {
-    pub(super) fn name(&self, scope: ScopeId) -> &str {
-        self.limits.scopes().get(scope.index()).map_or("unknown", didit_api::Scope::name)
+    pub(super) fn name(&self, scope: ScopeId) -> Option<&str> {
+        self.limits.scopes().get(scope.index()).map(Scope::name)
+    }
+
+    /// What a limit is called that none of the scopes has.
+    fn undocumented(&self, target: Target) -> String {
+        match target {
+            Target::Endpoint(id) => format!("{} (undocumented)", self.routes.get(id).name()),
+            Target::Path(hash) => format!("path {hash:04x} (undocumented)"),
+        }
     }
 }
 
@@ -143,18 +154,18 @@ impl Pacer {
         }
         // Foretelling a start costs more than asking for it, so it is done for whoever reads it only.
         let is_logged = tracing::enabled!(tracing::Level::DEBUG);
-        let (asked, wait) = self.with(now, |ledger, wake| {
-            let wait = if is_logged { ledger.wait_of(asking, now) } else { Duration::ZERO };
-            (ledger.ask(asking, now, wake), wait)
+        let (asking, asked, wait) = self.with(now, |ledger, wake| {
+            let asking = asking.completed(ledger);
+            let wait = if is_logged { ledger.wait_of(&asking, now) } else { Duration::ZERO };
+            (asking, ledger.ask(&asking, now, wake), wait)
         });
         match asked {
-            Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need(), asking.endpoint))),
+            Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need(), asking.target))),
             Asked::Queued(waiter) => {
                 tracing::debug!(wait_ms = millis(wait), "waiting for quota");
                 Ok(Entry::Queued(Place {
                     pacer: self,
-                    need: asking.need(),
-                    endpoint: asking.endpoint,
+                    target: asking.target,
                     waiter: Some(waiter),
                 }))
             }
@@ -165,7 +176,8 @@ impl Pacer {
     /// Lets a call through whatever the ledger says, and keeps count of what it would have said.
     fn overdraw(self: Arc<Self>, asking: &Asking, now: Instant) -> Slots {
         let mut state = self.lock();
-        let wait = state.ledger.overdraw(asking, now);
+        let asking = asking.completed(&state.ledger);
+        let wait = state.ledger.overdraw(&asking, now);
         if !wait.is_zero() {
             let refused = asking.deadline.is_some_and(|deadline| now + wait > deadline);
             state.overdrafts.add(wait, refused);
@@ -174,19 +186,31 @@ impl Pacer {
         if !wait.is_zero() {
             tracing::debug!(wait_ms = millis(wait), "would have waited for quota");
         }
-        Slots::new(self, asking.need(), asking.endpoint)
+        Slots::new(self, asking.need(), asking.target)
+    }
+
+    fn name(&self, scope: ScopeId) -> Cow<'_, str> {
+        self.config.name(scope).map_or_else(
+            || {
+                let target = self.lock().ledger.undocumented().find(|(id, _)| *id == scope);
+                target.map_or(Cow::Borrowed("unknown"), |(_, target)| self.config.undocumented(target).into())
+            },
+            Cow::Borrowed,
+        )
     }
 
     fn refused(&self, refusal: Refusal, now: Instant) -> Refused {
-        Refused::new(self.config.name(refusal.scope), refusal.why, refusal.retry_at, now)
+        Refused::new(&self.name(refusal.scope), refusal.why, refusal.retry_at, now)
     }
 
     /// What an operator sees, scope by scope.
     pub(super) fn usage(&self, now: Instant) -> Vec<Usage> {
         let mut state = self.lock();
         let ledger = &mut state.ledger;
-        let usage = self.config.limits.iter().map(|(id, scope)| Usage::new(scope.name(), ledger.gauges(id, now)));
-        usage.collect()
+        let configured = self.config.limits.iter().map(|(id, scope)| (id, scope.name().to_owned()));
+        let undocumented = ledger.undocumented().map(|(id, target)| (id, self.config.undocumented(target)));
+        let scopes: Vec<_> = configured.chain(undocumented).collect();
+        scopes.into_iter().map(|(id, name)| Usage::new(name, ledger.gauges(id, now))).collect()
     }
 
     pub(super) fn overdrafts(&self) -> Overdrafts {
@@ -257,12 +281,12 @@ impl Pacer {
     fn throttled(&self, need: Need, attempt: Attempt, limit: Option<u32>, wait: Option<Duration>, now: Instant) {
         let wait = wait.unwrap_or(self.config.default_pause);
         let Some(lesson) = self.with(now, |ledger, _| ledger.refused(need.set, attempt, limit, wait, now)) else {
-            let name = |id: EndpointId| self.config.routes.get(id).name();
-            let endpoint = attempt.endpoint.map_or("unknown", name);
-            tracing::warn!(endpoint, limit, "the server refused a request by a limit of no scope that is known");
+            let scope = self.config.undocumented(attempt.target);
+            tracing::warn!(scope, limit, "the server refused a request by a limit of no scope that is known");
             return;
         };
-        let scope = self.config.name(lesson.scope);
+        let scope = self.name(lesson.scope);
+        let scope = &*scope;
         if let Some(limit) = lesson.adopted {
             tracing::warn!(scope, limit, "the server's limit has changed");
         }
@@ -271,18 +295,18 @@ impl Pacer {
     }
 
     /// Takes note of an answer, and of what it says about the quota.
-    fn answered(&self, need: Need, attempt: Attempt, said: Option<quota::RateLimit>, now: Instant) {
+    fn answered(&self, need: Need, said: Option<quota::RateLimit>, sent: Instant, now: Instant) {
         let counted = self.with(now, |ledger, wake| {
-            ledger.answered(need.set, attempt, now, wake);
+            ledger.answered(need.set, now, wake);
             // Before its own slot is given back: the server has counted it.
             let counted =
                 said.and_then(|said| ledger.resynchronise(need.set, said.limit, said.remaining?, said.reset, now));
-            ledger.release(need, Release::Answered, Some(attempt.sent), now, wake);
+            ledger.release(need, Release::Answered, Some(sent), now, wake);
             counted
         });
         if let Some((scope, foreign)) = counted.filter(|(_, foreign)| *foreign > 0) {
             tracing::debug!(
-                scope = self.config.name(scope),
+                scope = %self.name(scope),
                 foreign,
                 "the server has counted more than was sent from here"
             );
@@ -326,8 +350,7 @@ fn millis(duration: Duration) -> u64 {
 /// A place in a queue. Dropped, it leaves no trace.
 pub(super) struct Place {
     pacer: Arc<Pacer>,
-    need: Need,
-    endpoint: Option<EndpointId>,
+    target: Target,
     // `None` once its turn has come.
     waiter: Option<WaiterId>,
 }
@@ -350,9 +373,9 @@ impl Place {
         let Some(waiter) = self.waiter else { return Wait::Pending };
         match self.pacer.with(now, |ledger, wake| ledger.look(waiter, waker, now, wake)) {
             Turn::Waiting => Wait::Pending,
-            Turn::Granted => {
+            Turn::Granted(need) => {
                 self.waiter = None;
-                Wait::Over(Slots::new(Arc::clone(&self.pacer), self.need, self.endpoint))
+                Wait::Over(Slots::new(Arc::clone(&self.pacer), need, self.target))
             }
             Turn::Refused(refusal) => {
                 self.waiter = None;
@@ -381,7 +404,7 @@ impl Drop for Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("need", &self.need).field("waiter", &self.waiter).finish_non_exhaustive()
+        f.debug_struct("Place").field("target", &self.target).field("waiter", &self.waiter).finish_non_exhaustive()
     }
 }
 
@@ -389,7 +412,7 @@ impl fmt::Debug for Place {
 pub(super) struct Slots {
     pacer: Arc<Pacer>,
     need: Need,
-    endpoint: Option<EndpointId>,
+    target: Target,
     // When it was sent.
     sent: Option<Instant>,
     held: bool,
@@ -398,8 +421,8 @@ pub(super) struct Slots {
 // ===== impl Slots =====
 
 impl Slots {
-    fn new(pacer: Arc<Pacer>, need: Need, endpoint: Option<EndpointId>) -> Self {
-        Self { pacer, need, endpoint, sent: None, held: true }
+    fn new(pacer: Arc<Pacer>, need: Need, target: Target) -> Self {
+        Self { pacer, need, target, sent: None, held: true }
     }
 
     /// From here on the request may have left.
@@ -416,16 +439,16 @@ impl Slots {
             // NOTE: a refused request keeps its slot as well: whether the server counts it is not documented.
             Outcome::Answered | Outcome::Refused { .. } => Release::Answered,
         };
-        let attempt = Attempt { endpoint: self.endpoint, sent: self.sent.unwrap_or(now) };
+        let sent = self.sent.unwrap_or(now);
         match outcome {
             Outcome::Refused { retry_after, reason: Reason::Throttled { limit } } => {
+                let attempt = Attempt { target: self.target, sent };
                 self.pacer.throttled(self.need, attempt, limit, retry_after, now);
             }
-            Outcome::Refused { .. } => self.pacer.lock().ledger.turned_away(self.need.set, now),
             Outcome::Answered if std::mem::take(&mut self.held) => {
                 let said = headers.filter(|headers| speaks_of_quota(headers));
                 let said = said.map(|headers| quota::read(headers, quota::wall_clock(headers)).rate_limit);
-                self.pacer.answered(self.need, attempt, said, now);
+                self.pacer.answered(self.need, said, sent, now);
             }
             _ => {}
         }

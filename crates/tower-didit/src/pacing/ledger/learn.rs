@@ -18,12 +18,8 @@
 //! taken for it: if it is another's, no request is held up that would not have been, and there will be more refusals,
 //! which cannot be that scope's any more.
 //!
-//! If each of the scopes has exceeded the limit without a refusal, either one was lowered a moment ago, or the limit is that
-//! of a scope nobody has told us of. If one was lowered, requests to all of its endpoints are refused: the scope that counts
-//! the fewest endpoints is paused once a second one is, or if only one is in use. As long as others are let in, what one
-//! endpoint is refused for holds nobody up, itself neither: the policy of retries keeps its calls apart. When no more than
-//! the limit has been let in within a window, it explains itself again. A scope nobody has told us of that counts several
-//! endpoints is taken for the one that is known.
+//! If each of the scopes has exceeded the limit without a refusal, it is taken for one of the request's endpoint alone,
+//! whether it is that ([`undocumented`](super::undocumented)) or one of the scopes was lowered a moment ago.
 //!
 //! # The adopted limit
 //!
@@ -89,6 +85,11 @@ impl Limit {
 
     pub(super) fn adopted(&self) -> NonZeroU32 {
         self.adopted
+    }
+
+    /// Goes back to the configured limit.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.configured);
     }
 
     fn is_configured(&self) -> bool {
@@ -183,7 +184,7 @@ impl Limit {
 
 impl Ledger {
     /// A request was refused for its rate: lets nothing through the scope behind it for as long as the server asks, and
-    /// takes less from then on. `None` if that is none of its scopes.
+    /// takes less from then on. `None` if that is none of its scopes, and no more can be remembered.
     ///
     /// A window that is full now is empty when it has passed, so a pause never takes longer than that, whatever is asked.
     pub(in crate::pacing) fn refused(
@@ -194,47 +195,52 @@ impl Ledger {
         wait: Duration,
         now: Instant,
     ) -> Option<Lesson> {
-        set.iter().for_each(|id| self.scopes[id.index()].expire(now));
-        let (id, evidence) = self.attribute(set, limit, now)?;
-        self.turned_away(set, now);
+        let Attempt { target, sent } = attempt;
+        // A limit of nothing is none.
+        let named = limit.and_then(NonZeroU32::new);
+        let limit = named.map(NonZeroU32::get);
+        let all = self.with_undocumented(set, target);
+        all.iter().for_each(|id| self.scopes[id.index()].expire(now));
+        let explained = limit.and_then(|limit| self.explained(target, set, limit, now));
+        let (id, evidence) = match explained {
+            Some(id) => (id, Evidence::Certain),
+            None => self.attribute(all, limit, now)?,
+        };
+        for id in set.iter() {
+            let scope = &mut self.scopes[id.index()];
+            scope.refused(now + scope.hold);
+        }
+        let is_of_one = |limit: u32| {
+            let scope = &self.scopes[id.index()];
+            let is_known = scope.limit.adopted().get() == limit || scope.breadth == 1;
+            evidence == Evidence::None || !(is_known || scope.keeps_to(limit, &self.rules, now))
+        };
+        let id = match named {
+            Some(limit) if explained.is_none() && is_of_one(limit.get()) => self.scope_of(target, set, id, limit, wait, now)?,
+            _ => id,
+        };
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
-        if let (Some(limit), Evidence::None) = (limit, evidence)
-            && !scope.explains(attempt, limit, now)
-        {
-            return None;
-        }
-        let named = limit.filter(|_| evidence != Evidence::None);
-        let changed = named.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
+        let changed = limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
         scope.reshape(rules);
-        scope.limit.lower(scope.all.used(), attempt.sent, now);
+        scope.limit.lower(scope.all.used(), sent, now);
         let wait = wait.min(scope.hold);
         let adopted = scope.limit.adopted();
-        scope.pause(now + wait, limit.and_then(NonZeroU32::new).map_or(adopted, |limit| limit.min(adopted)));
-        let lesson = Lesson {
-            scope: id,
-            wait,
-            effective: scope.limit.effective(),
-            adopted: changed.then(|| scope.limit.adopted().get()),
-        };
+        scope.pause(now + wait, adopted);
+        let lesson =
+            Lesson { scope: id, wait, effective: scope.limit.effective(), adopted: changed.then(|| adopted.get()) };
+        if let Some(limit) = limit {
+            self.explain_by(id, limit);
+        }
         self.doubt(now);
         Some(lesson)
     }
 
-    /// The server has not let a request in, for whatever reason; its slot is held all the same.
-    pub(in crate::pacing) fn turned_away(&mut self, set: ScopeSet, now: Instant) {
-        for id in set.iter() {
-            let scope = &mut self.scopes[id.index()];
-            scope.not_let_in(now + scope.hold);
-        }
-    }
-
     /// A request was answered: whatever was learned is relaxed a little.
-    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, attempt: Attempt, now: Instant, wake: &mut Wakers) {
+    pub(in crate::pacing) fn answered(&mut self, set: ScopeSet, now: Instant, wake: &mut Wakers) {
         let mut raised = false;
         for id in set.iter() {
             let scope = &mut self.scopes[id.index()];
-            scope.let_in(attempt);
             let before = scope.limit.effective();
             scope.limit.raise(scope.hold, now);
             scope.reshape(&self.rules);
@@ -285,9 +291,7 @@ impl Ledger {
             let evidence = if alone { Evidence::Certain } else { Evidence::None };
             return set.iter().min_by_key(|id| adopted(*id)).map(|id| (id, evidence));
         };
-        // A server that fills a bucket by and by lets a little more in.
-        let most = limit as usize + limit as usize / 20;
-        let can_be = |id: ScopeId| scope(id).let_in_of_late(&self.rules, now) <= most;
+        let can_be = |id: ScopeId| scope(id).may_have(limit, &self.rules, now);
         let tells = set.iter().any(can_be);
         let candidates = || set.iter().filter(|id| !tells || can_be(*id));
         // What was taken over, and is not full, is hardly what is exceeded.

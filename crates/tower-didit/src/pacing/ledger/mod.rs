@@ -41,6 +41,7 @@ mod scope;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod undocumented;
 
 use std::{
     collections::VecDeque,
@@ -50,15 +51,17 @@ use std::{
     time::Duration,
 };
 
-use didit_api::{EndpointId, Limits, ScopeId, ScopeSet};
+use didit_api::{Limits, ScopeId, ScopeSet};
 use tokio::time::Instant;
 
 pub(super) use self::queue::WaiterId;
 pub use self::snapshot::ScopeRecord;
+pub(super) use self::undocumented::Target;
 use self::{
     forecast::Foretold,
     queue::{Class, Latest, Queues, Rank, State},
     scope::Scope,
+    undocumented::Undocumented,
 };
 use crate::call::Priority;
 
@@ -103,14 +106,13 @@ pub(super) struct Asking {
     /// Whether it was sent before.
     pub(super) repeated: bool,
     pub(super) deadline: Option<Instant>,
-    /// `None` for one that the routes do not have.
-    pub(super) endpoint: Option<EndpointId>,
+    pub(super) target: Target,
 }
 
 /// An attempt that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
-    pub(super) endpoint: Option<EndpointId>,
+    pub(super) target: Target,
     pub(super) sent: Instant,
 }
 
@@ -152,7 +154,7 @@ pub enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It has its slots.
-    Granted,
+    Granted(Need),
     /// It is woken when its turn has come.
     Waiting,
     /// It would be served too late, as is known now.
@@ -178,7 +180,9 @@ struct Uncollected {
 
 #[derive(Debug)]
 pub(super) struct Ledger {
+    // The configured ones, and those of single endpoints behind them.
     scopes: Vec<Scope>,
+    undocumented: Vec<Undocumented>,
     queues: Queues,
     // In the order in which they lapse.
     uncollected: VecDeque<Uncollected>,
@@ -202,6 +206,11 @@ impl Rules {
 // ===== impl Asking =====
 
 impl Asking {
+    /// With all scopes that the ledger has for it.
+    pub(super) fn completed(&self, ledger: &Ledger) -> Self {
+        Self { set: ledger.with_undocumented(self.set, self.target), ..*self }
+    }
+
     pub(super) fn need(&self) -> Need {
         Need { set: self.set, low: self.priority == Priority::Low }
     }
@@ -214,6 +223,7 @@ impl Ledger {
         let scopes = limits.scopes().iter().map(|scope| Scope::new(scope, &rules, now));
         Self {
             scopes: scopes.collect(),
+            undocumented: Vec::new(),
             queues: Queues::default(),
             uncollected: VecDeque::new(),
             patient_until: VecDeque::new(),
@@ -257,7 +267,7 @@ impl Ledger {
             }
             doubtful = !exact;
         }
-        let waiter = self.queues.join(class, latest, now);
+        let waiter = self.queues.join(class, asking.target, latest, now);
         self.count_waiting(asking.set, 1);
         if let Some(latest) = latest.filter(|latest| !latest.is_deadline) {
             self.be_patient(waiter, latest.at);
@@ -307,8 +317,9 @@ impl Ledger {
             }
             State::Granted => {
                 wake.retire(entry.waker.take());
+                let class = entry.class;
                 self.queues.forget(waiter);
-                Turn::Granted
+                Turn::Granted(self.queues.class(class).need())
             }
             State::Refused(refusal) => {
                 wake.retire(entry.waker.take());
@@ -344,7 +355,7 @@ impl Ledger {
             let free = (how != Release::Unsent).then(|| now + lingering + scope.hold);
             scope.land(need.low, sent.unwrap_or(now), free);
             if let Some(free) = free.filter(|_| how == Release::Lost) {
-                scope.not_let_in(free);
+                scope.unproven(free);
             }
             slower |= took.is_some_and(|took| scope.trips.saw(took));
         }

@@ -8,7 +8,7 @@ use std::{task::Waker, time::Duration};
 use didit_api::{ScopeId, ScopeSet};
 use tokio::time::Instant;
 
-use super::{Need, Refusal, Why};
+use super::{Need, Refusal, Target, Why};
 use crate::call::Priority;
 
 /// One of the queues.
@@ -40,6 +40,7 @@ pub(super) enum State {
 pub(super) struct Waiter {
     pub(super) number: u64,
     pub(super) class: ClassId,
+    pub(super) target: Target,
     pub(super) since: Instant,
     /// The latest start that is of use.
     pub(super) latest: Option<Latest>,
@@ -137,7 +138,8 @@ impl Queues {
         &self.classes[usize::from(id.0)]
     }
 
-    /// The queue for a kind of call. There are never more than there are different sets in the route table, times ranks.
+    /// The queue for a kind of call. There are never more than there are different sets in the route
+    /// table, and with limits of single endpoints, times ranks.
     pub(super) fn class_of(&mut self, set: ScopeSet, priority: Priority, repeated: bool) -> ClassId {
         let same = |class: &Class| class.set == set && class.priority == priority && class.repeated == repeated;
         let known = self.classes.iter().position(same).unwrap_or_else(|| {
@@ -198,12 +200,19 @@ impl Queues {
     }
 
     /// Joins the end of a queue.
-    pub(super) fn join(&mut self, class: ClassId, latest: Option<Latest>, now: Instant) -> WaiterId {
+    pub(super) fn join(
+        &mut self,
+        class: ClassId,
+        target: Target,
+        latest: Option<Latest>,
+        now: Instant,
+    ) -> WaiterId {
         let number = self.next_number;
         self.next_number += 1;
         let waiter = Waiter {
             number,
             class,
+            target,
             since: now,
             latest,
             state: State::Queued,
@@ -241,6 +250,39 @@ impl Queues {
         if let Some(waiter) = self.get_mut(id) {
             waiter.state = State::Queued;
         }
+    }
+
+    /// Lets everybody who is sent to a target wait for one more scope, in the order in which they came. How many of them
+    /// stand in queues.
+    pub(super) fn add_scope(&mut self, target: Target, scope: ScopeId) -> usize {
+        let concerned = |(index, waiter): (u32, &Option<Waiter>)| {
+            let waiter = waiter.as_ref().filter(|waiter| waiter.target == target)?;
+            let is_served = matches!(waiter.state, State::Granted | State::Refused(_));
+            (!is_served).then_some(WaiterId { index, number: waiter.number })
+        };
+        let mut concerned: Vec<_> = (0..).zip(&self.waiters).filter_map(concerned).collect();
+        concerned.sort_unstable_by_key(|id| id.number);
+        let mut queued = 0;
+        for id in concerned {
+            let Some((class, state)) = self.get(id).map(|waiter| (waiter.class, waiter.state)) else { continue };
+            let Class { mut set, priority, repeated, .. } = *self.class(class);
+            if set.contains(scope) {
+                continue;
+            }
+            set.insert(scope);
+            let class = self.class_of(set, priority, repeated);
+            if state == State::Queued {
+                self.leave(id.index, State::Absent);
+                queued += 1;
+            }
+            if let Some(waiter) = self.get_mut(id) {
+                waiter.class = class;
+            }
+            if state == State::Queued {
+                self.join_again(id);
+            }
+        }
+        queued
     }
 
     fn chain(&mut self, index: u32, before: u32, after: u32) {

@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
-use didit_api::{EndpointId, Scope as Documented};
+use didit_api::Scope as Documented;
 use tokio::time::Instant;
 
-use super::{Attempt, Rules, forecast::RoundTrips, learn::Limit};
+use super::{Rules, forecast::RoundTrips, learn::Limit};
 use crate::pacing::shape::Shape;
 
 /// Slots that are taken: by attempts in flight, and by those of the last window.
@@ -28,31 +28,16 @@ pub(super) struct Scope {
     pub(super) all: Held,
     /// Those of `all` that calls of low priority hold.
     pub(super) low: Held,
-    /// When those slots of `all` become free whose requests the server has not let in, as far as is known, in order.
+    /// When those slots of `all` become free whose requests the server has refused, in order.
+    refused: VecDeque<Instant>,
+    /// And those of which nobody knows whether it has let them in.
     unproven: VecDeque<Instant>,
-    let_in: LetIn,
-    accusation: Option<Accusation>,
     /// How many calls stand in queues for it.
     pub(super) waiting: usize,
     pub(super) paused_until: Option<Instant>,
     pub(super) shape: Option<Shape>,
     /// Spreads what gathered during a pause, until the instant.
     pub(super) spread: Option<(Shape, Instant)>,
-}
-
-/// Which endpoint was let in last, and which other one before that.
-#[derive(Clone, Copy, Debug, Default)]
-struct LetIn {
-    latest: Option<Attempt>,
-    other: Option<Attempt>,
-}
-
-/// A refusal by a limit that the scope had exceeded.
-#[derive(Clone, Copy, Debug)]
-struct Accusation {
-    limit: u32,
-    endpoint: Option<EndpointId>,
-    at: Instant,
 }
 
 /// When attempts in flight will free their slots, as far as can be told: each is answered when it has taken as long as
@@ -73,23 +58,6 @@ impl Landing {
     }
 }
 
-// ===== impl LetIn =====
-
-impl LetIn {
-    fn note(&mut self, attempt: Attempt) {
-        if self.latest.is_some_and(|latest| latest.endpoint != attempt.endpoint) {
-            self.other = self.latest;
-        }
-        self.latest = Some(attempt);
-    }
-
-    /// When the latest request to another endpoint was sent.
-    fn of_another(&self, endpoint: Option<EndpointId>) -> Option<Instant> {
-        let both = [self.latest, self.other].into_iter().flatten();
-        both.filter(|attempt| attempt.endpoint != endpoint).map(|attempt| attempt.sent).max()
-    }
-}
-
 // ===== impl Held =====
 
 impl Held {
@@ -98,11 +66,7 @@ impl Held {
     }
 
     fn expire(&mut self, now: Instant) {
-        while self.cooling.pop_front_if(|free| *free <= now).is_some() {}
-        // What a flood left behind, once it is over.
-        if self.cooling.is_empty() && self.cooling.capacity() > 1_024 {
-            self.cooling = VecDeque::new();
-        }
+        drop_until(&mut self.cooling, now);
     }
 
     /// An attempt that took its slot at `taken`, or a little earlier, has ended.
@@ -150,6 +114,19 @@ impl Held {
     }
 }
 
+/// How many requests a server may let in within a window: one that fills a bucket by and by lets in a little more.
+fn most_under(limit: u32) -> usize {
+    limit as usize + limit as usize / 20
+}
+
+fn drop_until(times: &mut VecDeque<Instant>, now: Instant) {
+    while times.pop_front_if(|time| *time <= now).is_some() {}
+    // What a flood left behind, once it is over.
+    if times.is_empty() && times.capacity() > 1_024 {
+        *times = VecDeque::new();
+    }
+}
+
 /// Nearly always behind the last.
 fn insert_in_order(times: &mut VecDeque<Instant>, time: Instant) {
     if times.back().is_none_or(|last| *last <= time) {
@@ -163,20 +140,24 @@ fn insert_in_order(times: &mut VecDeque<Instant>, time: Instant) {
 
 impl Scope {
     pub(super) fn new(scope: &Documented, rules: &Rules, now: Instant) -> Self {
-        let hold = scope.window() + rules.epsilon;
+        let breadth = Some(scope.endpoint_names().count()).filter(|count| *count > 0).unwrap_or(usize::MAX);
+        Self::counting(breadth, scope.limit(), scope.window() + rules.epsilon, rules, now)
+    }
+
+    /// A scope of so many endpoints, of which nothing else is known.
+    pub(super) fn counting(breadth: usize, limit: NonZeroU32, hold: Duration, rules: &Rules, now: Instant) -> Self {
         Self {
-            limit: Limit::new(scope.limit()),
+            limit: Limit::new(limit),
             hold,
-            breadth: Some(scope.endpoint_names().count()).filter(|count| *count > 0).unwrap_or(usize::MAX),
+            breadth,
             trips: RoundTrips::default(),
             all: Held::default(),
             low: Held::default(),
+            refused: VecDeque::new(),
             unproven: VecDeque::new(),
-            let_in: LetIn::default(),
-            accusation: None,
             waiting: 0,
             paused_until: None,
-            shape: rules.burst.map(|burst| Shape::new(scope.limit(), hold, burst, now)),
+            shape: rules.burst.map(|burst| Shape::new(limit, hold, burst, now)),
             spread: None,
         }
     }
@@ -197,7 +178,8 @@ impl Scope {
     pub(super) fn expire(&mut self, now: Instant) {
         self.all.expire(now);
         self.low.expire(now);
-        while self.unproven.pop_front_if(|free| *free <= now).is_some() {}
+        drop_until(&mut self.refused, now);
+        drop_until(&mut self.unproven, now);
         self.paused_until.take_if(|until| *until <= now);
         self.spread.take_if(|(_, until)| *until <= now);
     }
@@ -238,38 +220,46 @@ impl Scope {
         }
     }
 
-    /// The slot that is held until then is that of a request which the server has not let in, as far as is known.
-    pub(super) fn not_let_in(&mut self, free: Instant) {
+    /// The slot that is held until then is that of a request which the server has refused.
+    pub(super) fn refused(&mut self, free: Instant) {
+        insert_in_order(&mut self.refused, free);
+    }
+
+    /// Nobody knows whether the server has let in the request whose slot is held until then.
+    pub(super) fn unproven(&mut self, free: Instant) {
         insert_in_order(&mut self.unproven, free);
     }
 
     /// A slot is held until then for a request of somebody else's.
     pub(super) fn assume(&mut self, free: Instant) {
         self.all.cool(free);
-        self.not_let_in(free);
+        self.unproven(free);
     }
 
-    /// How many requests the server is known to have let in within one window, the last one; a slot is held for longer than
-    /// that, by ε and by the way back of the answer.
-    pub(super) fn let_in_of_late(&self, rules: &Rules, now: Instant) -> usize {
+    /// Whether the scope may have this limit: the server is not known to have let in more within the last window.
+    pub(super) fn may_have(&self, limit: u32, rules: &Rules, now: Instant) -> bool {
+        let [answered, refused, unproven] = self.of_late(rules, now);
+        answered.saturating_sub(refused + unproven) <= most_under(limit)
+    }
+
+    /// Whether the server cannot have let in more than this limit either.
+    pub(super) fn keeps_to(&self, limit: u32, rules: &Rules, now: Instant) -> bool {
+        let [answered, refused, _] = self.of_late(rules, now);
+        (answered + self.all.in_flight.len()).saturating_sub(refused) <= most_under(limit)
+    }
+
+    /// How many requests of one window, the last one, were answered or given up, how many of them refused, and of how many
+    /// nothing is known. A slot is held for longer than that, by ε and by the way back of the answer.
+    fn of_late(&self, rules: &Rules, now: Instant) -> [usize; 3] {
         let longer = now + rules.epsilon + self.trips.typical();
         let of_late = |times: &VecDeque<Instant>| times.len() - times.partition_point(|free| *free < longer);
-        of_late(&self.all.cooling).saturating_sub(of_late(&self.unproven))
+        [of_late(&self.all.cooling), of_late(&self.refused), of_late(&self.unproven)]
     }
 
-    /// The server has let a request in.
-    pub(super) fn let_in(&mut self, attempt: Attempt) {
-        self.let_in.note(attempt);
-    }
-
-    /// Whether a request was refused on this scope's account, by a limit that the scope has exceeded: if another endpoint's
-    /// was too, or if none of another endpoint has been let in for a window.
-    pub(super) fn explains(&mut self, attempt: Attempt, limit: u32, now: Instant) -> bool {
-        let Attempt { endpoint, .. } = attempt;
-        let before = self.accusation.replace(Accusation { limit, endpoint, at: now });
-        let before = before.filter(|before| before.limit == limit && now < before.at + self.hold);
-        let other_is_let_in = self.let_in.of_another(endpoint).is_some_and(|sent| now < sent + self.hold);
-        before.is_some_and(|before| before.endpoint != endpoint) || !other_is_let_in
+    /// Keeps to no other limit than the configured one, and lets everybody through who has a slot.
+    pub(super) fn set_free(&mut self) {
+        self.limit.forget();
+        (self.paused_until, self.spread) = (None, None);
     }
 
     /// From one start to when its slot is free again, as attempts have gone of late.

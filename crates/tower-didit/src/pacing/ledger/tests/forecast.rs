@@ -65,7 +65,7 @@ impl Scene {
             numbers.sort_unstable();
             for number in numbers {
                 let (id, asking) = self.waiting[&number];
-                if self.ledger.has_turn(id) && self.ledger.looked(id, now) == Turn::Granted {
+                if self.ledger.has_turn(id) && self.ledger.looked(id, now).is_granted() {
                     if id == waiter {
                         return now;
                     }
@@ -104,7 +104,7 @@ impl Scene {
 fn anything(sets: &Sets, random: &Randomness) -> Asking {
     let set = [sets.wide, sets.wide, sets.both, sets.other][random.bits() as usize % 4];
     let priority = [Priority::High, Priority::Normal, Priority::Low][random.bits() as usize % 3];
-    Asking { set, priority, repeated: random.unit() < 0.2, deadline: None, endpoint: None }
+    Asking { set, priority, repeated: random.unit() < 0.2, deadline: None, target: TARGET }
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn real_start(ledger: &mut Ledger, waiter: WaiterId, mut now: Instant) -> Instan
         for Uncollected { waiter: granted, .. } in mem::take(&mut ledger.uncollected) {
             let class = ledger.queues.get(granted).unwrap().class;
             let need = ledger.queues.class(class).need();
-            assert_eq!(ledger.looked(granted, now), Turn::Granted);
+            assert!(ledger.looked(granted, now).is_granted());
             ledger.release(need, Release::Answered, Some(now), now, &mut wake);
             if granted == waiter {
                 return now;
@@ -353,7 +353,7 @@ fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
                 now = event.max(now);
                 let mut wake = Wakers::default();
                 while let Some((_, call)) = answers.pop_front_if(|(at, _)| *at <= now) {
-                    ledger.was_answered(call.set, now - trip, now, &mut wake);
+                    ledger.answered(call.set, now, &mut wake);
                     ledger.release(call.need(), Release::Answered, Some(now - trip), now, &mut wake);
                 }
                 ledger.tick(now, &mut wake);
@@ -368,7 +368,7 @@ fn where_nothing_unforeseen_happens_whoever_is_let_in_is_served_in_time() {
                 }
                 waiting.retain(|_, (id, call): &mut (WaiterId, Asking)| match ledger.looked(*id, now) {
                     Turn::Waiting => true,
-                    Turn::Granted => {
+                    Turn::Granted(_) => {
                         assert!(call.deadline.unwrap() >= now, "sent after its deadline");
                         told.1 += 1;
                         answers.push_back((now + trip, *call));

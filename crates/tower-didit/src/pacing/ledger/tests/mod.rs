@@ -20,6 +20,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const TRANSIT: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
+/// What requests are sent to where nothing depends on it.
+const TARGET: Target = Target::Path(0);
 
 fn rules(epsilon: Duration) -> Rules {
     Rules {
@@ -64,13 +66,19 @@ impl Sets {
 }
 
 fn asking(set: ScopeSet) -> Asking {
-    Asking { set, priority: Priority::Normal, repeated: false, deadline: None, endpoint: None }
+    Asking { set, priority: Priority::Normal, repeated: false, deadline: None, target: TARGET }
 }
 
 /// A ledger at an instant, without a world around it.
 fn alone() -> (Ledger, Sets, Instant) {
     let (sets, now) = (Sets::new(), Instant::now());
     (Ledger::new(&sets.limits, rules(Duration::ZERO), now), sets, now)
+}
+
+impl Turn {
+    fn is_granted(self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
 }
 
 impl Ledger {
@@ -94,7 +102,6 @@ impl Ledger {
         self.release(asking.need(), Release::Answered, Some(now), now, &mut Wakers::default());
     }
 
-    /// All requests go to one endpoint.
     fn was_refused(
         &mut self,
         set: ScopeSet,
@@ -103,11 +110,7 @@ impl Ledger {
         sent: Instant,
         now: Instant,
     ) -> Option<learn::Lesson> {
-        self.refused(set, Attempt { endpoint: None, sent }, limit, wait, now)
-    }
-
-    fn was_answered(&mut self, set: ScopeSet, sent: Instant, now: Instant, wake: &mut Wakers) {
-        self.answered(set, Attempt { endpoint: None, sent }, now, wake);
+        self.refused(set, Attempt { target: TARGET, sent }, limit, wait, now)
     }
 
     fn looked(&mut self, waiter: WaiterId, now: Instant) -> Turn {
@@ -203,6 +206,10 @@ impl World {
         [self.sets.wide, self.sets.wide, self.sets.both, self.sets.other][self.random.bits() as usize % 4]
     }
 
+    fn any_target(&self) -> Target {
+        Target::Path(self.random.bits() as u16 % 4)
+    }
+
     /// A granted call meets its fate.
     fn send(&mut self, need: Need, now: Instant) {
         let latency = self.up_to(self.longest_latency);
@@ -230,8 +237,9 @@ impl World {
             Event::Ask => {
                 let priority = [Priority::High, Priority::Normal, Priority::Low][self.random.bits() as usize % 3];
                 let deadline = self.chance(0.3).then(|| now + self.up_to(4 * WINDOW));
-                let asking =
-                    Asking { set: self.any_set(), priority, repeated: self.chance(0.2), deadline, endpoint: None };
+                let (set, target) = (self.any_set(), self.any_target());
+                let asking = Asking { set, priority, repeated: self.chance(0.2), deadline, target };
+                let asking = asking.completed(&self.ledger);
                 match self.ledger.ask(&asking, now, &mut wake) {
                     Asked::Granted => self.send(asking.need(), now),
                     Asked::Queued(id) => {
@@ -254,9 +262,10 @@ impl World {
                 let Some(caller) = self.waiting.get(&number).copied() else { return };
                 let bell = Waker::from(Arc::new(Bell { number, rung: Arc::clone(&self.rung) }));
                 match self.ledger.look(caller.id, &bell, now, &mut wake) {
-                    Turn::Granted => {
+                    Turn::Granted(need) => {
                         self.waiting.remove(&number);
                         let Asking { set, priority, repeated, .. } = caller.asking;
+                        assert_eq!(need, caller.asking.need());
                         if !caller.sleepy {
                             self.served.push((set, priority, repeated, number));
                         }
@@ -272,7 +281,7 @@ impl World {
             Event::Release(need, how, sent) => {
                 self.ledger.release(need, how, Some(sent), now, &mut wake);
                 if how == Release::Answered {
-                    self.ledger.was_answered(need.set, sent, now, &mut wake);
+                    self.ledger.answered(need.set, now, &mut wake);
                 }
             }
             Event::GiveUp(number) => {
@@ -281,9 +290,15 @@ impl World {
                 }
             }
             Event::Refuse(set) => {
-                let limit = self.chance(0.5).then(|| [30, 4, 7, 20][self.random.bits() as usize % 4]);
-                let wait = self.up_to(2 * WINDOW);
-                self.ledger.was_refused(set, limit, wait, now, now);
+                let limit = self.chance(0.5).then(|| [30, 4, 7, 20, 2][self.random.bits() as usize % 5]);
+                let (wait, attempt) = (self.up_to(2 * WINDOW), Attempt { target: self.any_target(), sent: now });
+                self.ledger.refused(set, attempt, limit, wait, now);
+                // Whoever waits may need one scope more.
+                for caller in self.waiting.values_mut().filter(|caller| caller.asking.target == attempt.target) {
+                    if let Some(waiter) = self.ledger.queues.get(caller.id) {
+                        caller.asking.set = self.ledger.queues.class(waiter.class).set;
+                    }
+                }
             }
             Event::Count(set) => {
                 let left = self.random.bits() as u32 % 30;
@@ -342,8 +357,8 @@ impl World {
     fn check_books(&self) {
         let queues = &self.ledger.queues;
         let known = || self.waiting.values().filter_map(|caller| Some((queues.get(caller.id)?.state, caller.asking)));
-        for (id, _) in self.sets.limits.iter() {
-            let scope = &self.ledger.scopes[id.index()];
+        for (index, scope) in self.ledger.scopes.iter().enumerate() {
+            let id = ScopeId::at(index).unwrap();
             let of = |state| known().filter(move |(known, asking)| *known == state && asking.set.contains(id));
             assert_eq!(scope.waiting, of(State::Queued).count());
             for (held, all) in [(&scope.all, true), (&scope.low, false)] {
@@ -393,8 +408,8 @@ impl World {
             assert!(before.is_none_or(|before| before < *number), "overtaken");
         }
         let end = self.start + 48 * HOUR;
-        for (id, _) in self.sets.limits.iter() {
-            let gauges = self.ledger.gauges(id, end);
+        for index in 0..self.ledger.scopes.len() {
+            let gauges = self.ledger.gauges(ScopeId::at(index).unwrap(), end);
             assert_eq!((gauges.used, gauges.waiting), (0, [0; 3]), "something was left behind");
         }
         assert_eq!(self.ledger.idle_at(end), Some(end), "something is remembered for ever");
@@ -485,7 +500,7 @@ fn who_goes_first_is_a_matter_of_priority_then_of_repetition_then_of_age() {
         let at = now + WINDOW * round;
         ledger.tick(at, &mut wake);
         for (index, waiter) in waiters.iter().enumerate() {
-            if !order.contains(&index) && ledger.looked(*waiter, at) == Turn::Granted {
+            if !order.contains(&index) && ledger.looked(*waiter, at).is_granted() {
                 order.push(index);
                 let (priority, _) = kinds[index];
                 let need = Asking { priority, ..asking(sets.both) }.need();
@@ -504,8 +519,8 @@ fn a_call_of_low_priority_that_has_waited_for_a_window_goes_by_its_age() {
     let low = ledger.queued(&Asking { priority: Priority::Low, ..asking(sets.both) }, now);
     let others: Vec<_> = (0..4).map(|_| ledger.queued(&asking(sets.both), now)).collect();
     let later = now + WINDOW;
-    assert_eq!(ledger.looked(low, later), Turn::Granted, "it was the first");
-    assert_eq!(ledger.looked(others[2], later), Turn::Granted);
+    assert!(ledger.looked(low, later).is_granted(), "it was the first");
+    assert!(ledger.looked(others[2], later).is_granted());
     assert_eq!(ledger.looked(others[3], later), Turn::Waiting);
 }
 
@@ -546,57 +561,6 @@ fn a_limit_that_was_taken_over_and_is_not_full_is_another_scopes() {
     assert_eq!((lesson.scope.index(), lesson.adopted), (0, Some(2)));
 }
 
-/// Two endpoints of the same scopes.
-fn endpoints() -> [Option<EndpointId>; 2] {
-    ["/v3/session/", "/v3/aml/"].map(|path| Routes::didit().find(&Method::POST, path))
-}
-
-#[test]
-fn a_limit_that_all_scopes_have_exceeded_is_not_taken_over_yet() {
-    let (mut ledger, sets, now) = alone();
-    were_answered(&mut ledger, sets.both, 4, now);
-    let lesson = ledger.was_refused(sets.both, Some(1), SECOND, now, now).unwrap();
-    assert_eq!((lesson.scope.index(), lesson.adopted), (1, None));
-    // Those of the last window are over, and what gathered during the pause goes out slowly.
-    let later = now + WINDOW;
-    were_answered(&mut ledger, sets.both, 1, later);
-    were_answered(&mut ledger, sets.wide, 1, later);
-    were_answered(&mut ledger, sets.both, 1, later + WINDOW / 2);
-    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, later, later + WINDOW / 2);
-    assert_eq!(lesson.unwrap().adopted, Some(2));
-}
-
-#[test]
-fn a_limit_that_one_endpoint_exceeds_while_others_are_let_in_is_none_that_is_known() {
-    let (mut ledger, sets, start) = alone();
-    let [refused, let_in] = endpoints();
-    let mut lesson = |endpoint, now: Instant| {
-        if now < start + 20 * SECOND {
-            // What is refused holds its slot as well.
-            were_answered(&mut ledger, sets.wide, 2, now);
-            ledger.answered(sets.wide, Attempt { endpoint: let_in, sent: now }, now, &mut Wakers::default());
-        }
-        let lesson = ledger.refused(sets.wide, Attempt { endpoint, sent: now }, Some(1), SECOND, now);
-        lesson.map(|lesson| (lesson.effective, lesson.adopted))
-    };
-    for second in 2..12 {
-        assert_eq!(lesson(refused, start + SECOND * second), None);
-    }
-    let (late, effective) = (start + 21 * SECOND, 19);
-    assert_eq!(lesson(let_in, late), Some((effective, None)), "another endpoint is refused by it too");
-}
-
-#[test]
-fn a_limit_that_one_endpoint_exceeds_is_the_scopes_if_no_other_is_in_use() {
-    let (mut ledger, sets, now) = alone();
-    let [refused, let_in] = endpoints();
-    ledger.answered(sets.wide, Attempt { endpoint: let_in, sent: now }, now, &mut Wakers::default());
-    were_answered(&mut ledger, sets.wide, 9, now + WINDOW / 2);
-    let mut lesson = |now| ledger.refused(sets.wide, Attempt { endpoint: refused, sent: now }, Some(3), SECOND, now);
-    assert_eq!(lesson(now + WINDOW / 2), None);
-    assert!(lesson(now + WINDOW).is_some(), "nobody else has been let in for a window");
-}
-
 #[test]
 fn what_a_cold_start_assumes_is_no_evidence() {
     let (mut ledger, sets, now) = alone();
@@ -617,7 +581,7 @@ fn turns_that_came_while_the_runtime_stood_still_are_not_lost() {
     ledger.tick(late, &mut Wakers::default());
     assert_eq!(ledger.looked(waiters[35], late), Turn::Waiting);
     for waiter in &waiters[..30] {
-        assert_eq!(ledger.looked(*waiter, late + LEASE / 2), Turn::Granted);
+        assert!(ledger.looked(*waiter, late + LEASE / 2).is_granted());
     }
 }
 
@@ -680,12 +644,12 @@ fn a_refusal_lowers_the_limit_once_and_answers_raise_it_again() {
     assert_eq!(ledger.gauges(wide, later).effective, 19, "98 % of 20");
     let mut wake = Wakers::default();
     for _ in 0..75 {
-        ledger.was_answered(sets.wide, later, later, &mut wake);
+        ledger.answered(sets.wide, later, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 21, "0.02 each");
     ledger.was_refused(sets.wide, Some(30), SECOND, later + SECOND, later + SECOND);
     for _ in 0..2_000 {
-        ledger.was_answered(sets.wide, later + SECOND, later + SECOND, &mut wake);
+        ledger.answered(sets.wide, later + SECOND, &mut wake);
     }
     assert_eq!(ledger.gauges(wide, later).effective, 30, "never above the limit");
 }
@@ -749,13 +713,13 @@ fn a_turn_that_nobody_takes_goes_to_the_next_and_comes_again() {
     let free = now + WINDOW;
     ledger.tick(free, &mut wake);
     // The first four have a turn; one of them comes.
-    assert_eq!(ledger.looked(waiters[3], free), Turn::Granted);
+    assert!(ledger.looked(waiters[3], free).is_granted());
     assert_eq!(ledger.looked(waiters[4], free), Turn::Waiting);
     assert_eq!(ledger.next_event(free), Some(free + LEASE));
     ledger.tick(free + LEASE, &mut wake);
-    assert_eq!(ledger.looked(waiters[4], free + LEASE), Turn::Granted);
-    assert_eq!(ledger.looked(waiters[2], free + LEASE), Turn::Granted, "there is room for one who comes late");
-    assert_eq!(ledger.looked(waiters[5], free + LEASE), Turn::Granted);
+    assert!(ledger.looked(waiters[4], free + LEASE).is_granted());
+    assert!(ledger.looked(waiters[2], free + LEASE).is_granted(), "there is room for one who comes late");
+    assert!(ledger.looked(waiters[5], free + LEASE).is_granted());
     assert_eq!(ledger.looked(waiters[1], free + LEASE), Turn::Waiting, "and not for the next");
 }
 
@@ -828,21 +792,21 @@ fn a_limit_that_the_server_no_longer_names_is_relaxed_towards_the_configured_one
         let gauges = ledger.gauges(wide, now);
         (gauges.limit, gauges.effective)
     };
-    ledger.was_answered(sets.wide, now + 9 * WINDOW, now + 9 * WINDOW, &mut wake);
+    ledger.answered(sets.wide, now + 9 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 9 * WINDOW), (1, 1));
     assert!(ledger.idle_at(now + 9 * WINDOW).is_some_and(|at| at >= now + 10 * WINDOW), "and not forgotten until then");
     // Whoever names it again means it.
     let again = now + 9 * WINDOW;
     ledger.was_refused(sets.wide, Some(1), SECOND, again, again);
-    ledger.was_answered(sets.wide, now + 18 * WINDOW, now + 18 * WINDOW, &mut wake);
+    ledger.answered(sets.wide, now + 18 * WINDOW, &mut wake);
     assert_eq!(limits(&mut ledger, now + 18 * WINDOW), (1, 1));
     let later = again + 10 * WINDOW;
-    ledger.was_answered(sets.wide, later, later, &mut wake);
+    ledger.answered(sets.wide, later, &mut wake);
     assert_eq!(limits(&mut ledger, later), (30, 1), "if the server does mean it, one request too many tells");
     let quiet = later + 8 * WINDOW;
-    ledger.was_answered(sets.wide, quiet, quiet, &mut wake);
+    ledger.answered(sets.wide, quiet, &mut wake);
     assert_eq!(limits(&mut ledger, quiet), (30, 6), "1, and 0.02 doubled eight times");
-    (0..10).for_each(|_| ledger.was_answered(sets.wide, quiet, quiet, &mut wake));
+    (0..10).for_each(|_| ledger.answered(sets.wide, quiet, &mut wake));
     assert_eq!(limits(&mut ledger, quiet), (30, 30));
 }
 

@@ -63,7 +63,7 @@ fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, 
             }
         }
         while let Some(first) = waiters.front() {
-            if ledger.looked(*first, now) != Turn::Granted {
+            if !ledger.looked(*first, now).is_granted() {
                 break;
             }
             waiters.pop_front();
@@ -102,7 +102,7 @@ fn beside_a_neighbour(counts_rejected: bool, per_minute: u32, leaves: Duration, 
                 }
                 None => {
                     minutes[minute].answered += 1;
-                    ledger.was_answered(set, sent, now, &mut wake);
+                    ledger.answered(set, now, &mut wake);
                 }
             }
             ledger.release(call.need(), Release::Answered, Some(sent), now, &mut wake);
