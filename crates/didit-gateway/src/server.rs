@@ -123,31 +123,24 @@ async fn connection(
     };
     let ended = {
         let mut served = pin!(builder.serve_connection(io, service));
-        let (mut leaving, mut given_up) = (false, None);
+        let mut told = None;
         loop {
             let too_long = async {
-                // One that was given up has a moment to hear it.
-                let Some(until) = given_up else { return conversation.too_long(patience).await };
-                sleep_until(until).await;
+                let Some(told) = told else { return conversation.too_long(patience).await };
+                // A peer has a moment to hear that its connection ends, and is not waited for if it does not answer.
+                sleep_until(told + LAST_WORDS).await;
                 conversation.too_long(Patience { idle: LAST_WORDS, ..patience }).await
             };
-            let too_long = tokio::select! {
+            tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
                 // An error means that the server is gone, which is the same.
-                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => None,
-                too_long = too_long => Some(too_long),
-            };
-            match too_long {
-                // All that is under way has the grace period.
-                None => {}
-                Some(TooLong::Idle | TooLong::Answers) if given_up.is_none() => {
-                    given_up = Some(Instant::now() + LAST_WORDS);
-                }
-                Some(too_long) => break Ok(too_long),
+                () = async { drop(leave.wait_for(|leave| *leave).await) }, if told.is_none() => {}
+                too_long = too_long => if told.is_some() || too_long == TooLong::Head { break Ok(too_long) },
             }
+            // What is under way goes on.
             served.as_mut().graceful_shutdown();
-            leaving = true;
+            told = Some(Instant::now());
         }
     };
     // By now the socket is gone, and has written its last words.
