@@ -1,6 +1,6 @@
 //! Connections: taken, served, and let go of in good order.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -134,8 +134,12 @@ async fn connection(
             tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
-                // An error means that the server is gone, which is the same.
-                () = async { drop(leave.wait_for(|leave| *leave).await) }, if told.is_none() => {}
+                () = async {
+                    // An error means that the server is gone, which is the same.
+                    let _ = leave.wait_for(|leave| *leave).await;
+                    // A head that has begun is answered yet. It is read in this task, so its end wakes it.
+                    poll_fn(|_| if conversation.in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
+                }, if told.is_none() => {}
                 too_long = too_long => if told.is_some() || too_long == TooLong::Head { break Ok(too_long) },
             }
             // What is under way goes on.

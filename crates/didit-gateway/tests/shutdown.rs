@@ -320,3 +320,38 @@ async fn a_peer_of_http2_that_answers_no_ping_does_not_hold_the_gateway_up() {
     timeout(LONG, gateway.shutdown()).await.unwrap();
     assert_eq!(upstream.accepted(), 1);
 }
+
+#[tokio::test]
+async fn a_head_that_has_begun_is_answered_while_the_gateway_stops() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway = { grace = '600s', header_timeout = '5s' }").await;
+    let good = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut streams = Vec::new();
+    for before in ["", good] {
+        let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+        stream.write_all(before.as_bytes()).await.unwrap();
+        if !before.is_empty() {
+            until(&mut stream, "Ok(0)").await;
+        }
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(&good.as_bytes()[..20]).await.unwrap();
+    }
+    let mut late = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    late.write_all(&good.as_bytes()[..20]).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    // By now all connections have been told that were going to be, and what they were told is over.
+    sleep(Duration::from_millis(1_600)).await;
+    for stream in &mut streams {
+        stream.write_all(&good.as_bytes()[20..]).await.unwrap();
+        let answer = rest(stream).await;
+        let document = document(&answer);
+        assert_eq!(
+            (&document["status"], &document["type"]),
+            (&503.into(), &"urn:didit-gateway:problem:stopping".into())
+        );
+    }
+    assert_eq!(document(&rest(&mut late).await)["status"], 408);
+    timeout(LONG, down).await.unwrap().unwrap();
+}

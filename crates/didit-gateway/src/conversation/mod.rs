@@ -150,6 +150,11 @@ impl Conversation {
         Some(text)
     }
 
+    /// Whether a head has begun and not ended.
+    pub(crate) fn in_head(&self) -> bool {
+        self.followed().framing.in_head()
+    }
+
     pub(crate) fn is_http2(&self) -> bool {
         self.followed().framing.is_http2()
     }
