@@ -33,6 +33,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How many streams one connection of HTTP/2 may have at once.
 const STREAMS: u32 = 256;
 
+/// How many bytes of a request's body one stream of HTTP/2 may have sent that nobody has asked for.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How many bytes all streams of a connection may have sent that nobody has asked for: as many as each of them may, so that
+/// calls that wait take nothing from those that are being sent.
+const WINDOW: u32 = STREAM_WINDOW * STREAMS;
+
 /// Serves until `phase` says that it is time to stop, and then to the end of the grace period at the most.
 pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch::Sender<Phase>) {
     let Settings { max_connections, grace, .. } = proxy.settings;
@@ -95,6 +102,7 @@ fn builder(settings: &Settings) -> auto::Builder<TokioExecutor> {
     builder.http1().header_read_timeout(None);
     let most = u32::try_from(settings.max_head).unwrap_or(u32::MAX);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(most).max_concurrent_streams(STREAMS);
+    builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
     builder
 }
 
