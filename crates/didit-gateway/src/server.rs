@@ -28,6 +28,7 @@ use crate::{
 const LINGER: Duration = Duration::from_millis(200);
 
 /// How long the last answers of calls that were cut off may take to be written, and a peer to hear that a connection ends.
+/// A peer of HTTP/2 that does not answer hyper's PING in this time is not told which of its requests was the last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many streams one connection of HTTP/2 may have at once.

@@ -58,7 +58,7 @@ pub struct Settings {
     /// How long a connection may stand idle, 100 ms to a day.
     pub idle_timeout: HumanDuration,
     /// How long a body may make no progress, in either direction, 100 ms to a day. An application that reads less than
-    /// some 200 kB of an answer in this time may be taken for one that does not read.
+    /// some 300 kB of an answer in this time, or less than its own socket keeps, may be taken for one that does not read.
     pub body_timeout: HumanDuration,
     /// How long calls that are under way may take to end once the gateway is told to stop.
     pub grace: HumanDuration,
