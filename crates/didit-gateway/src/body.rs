@@ -16,7 +16,10 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_didit::{call::SenderWait, telemetry::IdScan};
 
-use crate::{conversation::InFlight, log::CallLine};
+use crate::{
+    conversation::{InFlight, Unwritten},
+    log::CallLine,
+};
 
 /// Why a body that an application sends cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +72,14 @@ pub(crate) struct Answer {
     in_flight: Option<InFlight>,
     /// Looks for the session that was created.
     session: Option<IdScan>,
+}
+
+/// A piece of an answer on its way to the application.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    bytes: Bytes,
+    /// Tells the connection that it is there; operators' answers need none.
+    unwritten: Option<Unwritten>,
 }
 
 #[derive(Debug)]
@@ -189,7 +200,7 @@ impl Answer {
 
     /// Writes this line, and lets go of the call, once the body has ended.
     pub(crate) fn ending(mut self, line: CallLine, mut in_flight: InFlight) -> Self {
-        in_flight.moved();
+        in_flight.answered();
         self.session =
             (line.named.creates() && line.status.is_some_and(|status| status.is_success())).then(IdScan::session);
         (self.line, self.in_flight) = (Some(line), Some(in_flight));
@@ -205,10 +216,10 @@ impl Answer {
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = AnswerError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, AnswerError>>> {
         let this = self.get_mut();
         let frame = match &mut this.kind {
             Kind::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
@@ -232,14 +243,13 @@ impl Body for Answer {
                 this.session = None;
             }
         }
-        if let (Some(in_flight), Some(Ok(_))) = (&mut this.in_flight, &frame) {
-            in_flight.moved();
-        }
         // hyper does not ask for the end of a body that says it has ended.
         if frame.is_none() || (matches!(frame, Some(Ok(_))) && this.is_end_stream()) {
             this.ended();
         }
-        Poll::Ready(frame)
+        let unwritten = || this.in_flight.as_ref().map(InFlight::piece);
+        let piece = |frame: Frame<Bytes>| frame.map_data(|bytes| Piece { bytes, unwritten: unwritten() });
+        Poll::Ready(frame.map(|frame| frame.map(piece)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -262,6 +272,25 @@ impl Drop for Answer {
         // One without a body is never polled.
         if self.is_end_stream() {
             self.ended();
+        }
+    }
+}
+
+// ===== impl Piece =====
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(unwritten) = &self.unwritten {
+            unwritten.moved();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections: taken, served, and let go of in good order.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -28,10 +28,18 @@ use crate::{
 const LINGER: Duration = Duration::from_millis(200);
 
 /// How long the last answers of calls that were cut off may take to be written, and a peer to hear that a connection ends.
+/// A peer of HTTP/2 that does not answer hyper's PING in this time is not told which of its requests was the last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many streams one connection of HTTP/2 may have at once.
 const STREAMS: u32 = 256;
+
+/// How many bytes of a request's body one stream of HTTP/2 may have sent that nobody has asked for.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How many bytes all streams of a connection may have sent that nobody has asked for: as many as each of them may, so that
+/// calls that wait take nothing from those that are being sent.
+const WINDOW: u32 = STREAM_WINDOW * STREAMS;
 
 /// Serves until `phase` says that it is time to stop, and then to the end of the grace period at the most.
 pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch::Sender<Phase>) {
@@ -95,6 +103,7 @@ fn builder(settings: &Settings) -> auto::Builder<TokioExecutor> {
     builder.http1().header_read_timeout(None);
     let most = u32::try_from(settings.max_head).unwrap_or(u32::MAX);
     builder.http2().timer(TokioTimer::new()).max_header_list_size(most).max_concurrent_streams(STREAMS);
+    builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(WINDOW);
     builder
 }
 
@@ -123,31 +132,28 @@ async fn connection(
     };
     let ended = {
         let mut served = pin!(builder.serve_connection(io, service));
-        let (mut leaving, mut given_up) = (false, None);
+        let mut told = None;
         loop {
             let too_long = async {
-                // One that was given up has a moment to hear it.
-                let Some(until) = given_up else { return conversation.too_long(patience).await };
-                sleep_until(until).await;
+                let Some(told) = told else { return conversation.too_long(patience).await };
+                // A peer has a moment to hear that its connection ends, and is not waited for if it does not answer.
+                sleep_until(told + LAST_WORDS).await;
                 conversation.too_long(Patience { idle: LAST_WORDS, ..patience }).await
             };
-            let too_long = tokio::select! {
+            tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
-                // An error means that the server is gone, which is the same.
-                () = async { drop(leave.wait_for(|leave| *leave).await) }, if !leaving => None,
-                too_long = too_long => Some(too_long),
-            };
-            match too_long {
-                // All that is under way has the grace period.
-                None => {}
-                Some(TooLong::Idle | TooLong::Answers) if given_up.is_none() => {
-                    given_up = Some(Instant::now() + LAST_WORDS);
-                }
-                Some(too_long) => break Ok(too_long),
+                () = async {
+                    // An error means that the server is gone, which is the same.
+                    let _ = leave.wait_for(|leave| *leave).await;
+                    // A head that has begun is answered yet. It is read in this task, so its end wakes it.
+                    poll_fn(|_| if conversation.in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
+                }, if told.is_none() => {}
+                too_long = too_long => if told.is_some() || too_long == TooLong::Head { break Ok(too_long) },
             }
+            // What is under way goes on.
             served.as_mut().graceful_shutdown();
-            leaving = true;
+            told = Some(Instant::now());
         }
     };
     // By now the socket is gone, and has written its last words.

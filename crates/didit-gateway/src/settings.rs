@@ -53,12 +53,12 @@ pub struct Settings {
     pub max_headers: usize,
     /// The most bytes of a request's body.
     pub max_body: u64,
-    /// How long a request's head may take to come in.
+    /// How long a request's head may take to come in, 100 ms to a day.
     pub header_timeout: HumanDuration,
-    /// How long a connection may stand idle.
+    /// How long a connection may stand idle, 100 ms to a day.
     pub idle_timeout: HumanDuration,
-    /// How long a body may make no progress, in either direction. An application that reads less than some 200 kB of an
-    /// answer in this time may be taken for one that does not read.
+    /// How long a body may make no progress, in either direction, 100 ms to a day. An application that reads less than
+    /// some 300 kB of an answer in this time, or less than its own socket keeps, may be taken for one that does not read.
     pub body_timeout: HumanDuration,
     /// How long calls that are under way may take to end once the gateway is told to stop.
     pub grace: HumanDuration,
@@ -92,6 +92,9 @@ impl Settings {
 
     /// The shortest access token: as many characters as a random 96-bit token has in base 64.
     pub const SHORTEST_TOKEN: usize = 16;
+
+    /// The shortest time that an application may be given. Each of its connections is looked at as often.
+    const SHORTEST_PATIENCE: Duration = Duration::from_millis(100);
 
     /// The JSON Schema (draft 2020-12) of the gateway's file: the stack's settings, and these.
     pub fn schema() -> Schema {
@@ -160,12 +163,13 @@ impl Settings {
             return Err(InvalidSetting { key: format!("hosts.{index}").into(), problem });
         }
         let day = Duration::from_secs(86_400);
+        let tick = Duration::from_millis(1);
         for (key, value, least) in [
-            ("connect_timeout", self.connect_timeout, Duration::from_millis(1)),
-            ("pool_idle_timeout", self.pool_idle_timeout, Duration::from_millis(1)),
-            ("header_timeout", self.header_timeout, Duration::from_millis(1)),
-            ("idle_timeout", self.idle_timeout, Duration::from_millis(1)),
-            ("body_timeout", self.body_timeout, Duration::from_millis(1)),
+            ("connect_timeout", self.connect_timeout, tick),
+            ("pool_idle_timeout", self.pool_idle_timeout, tick),
+            ("header_timeout", self.header_timeout, Self::SHORTEST_PATIENCE),
+            ("idle_timeout", self.idle_timeout, Self::SHORTEST_PATIENCE),
+            ("body_timeout", self.body_timeout, Self::SHORTEST_PATIENCE),
             ("grace", self.grace, Duration::ZERO),
         ] {
             if !(least..=day).contains(&value.0) {

@@ -13,7 +13,7 @@ use serde_json::json;
 use support::*;
 use tests::{AnyBody, Upstream};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
     time::{sleep, timeout},
@@ -239,4 +239,119 @@ async fn whoever_waits_for_a_place_is_told_to_come_back() {
     let answer = rest(&mut waiting).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("problem:stopping"), "{answer:?}");
     assert_eq!(upstream.accepted(), 1);
+}
+
+/// More than all that lies between the gateway and whoever reads can keep.
+const LONG_ANSWER: usize = 16 << 20;
+
+fn answers_of(length: usize) -> Upstream {
+    Upstream::http(move |_, _| async move { Response::new(body_of(vec![b'x'; length])) }).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_over_http1_is_whole() {
+    let upstream = answers_of(LONG_ANSWER);
+    let gateway = gateway(&base(&upstream), "gateway.grace = '600s'").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut came = stream.read(&mut [0; 15]).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        // Slow is what this client is: it has not read it all when the gateway is done with whoever is idle.
+        sleep(Duration::from_millis(10)).await;
+        match timeout(LONG, stream.read(&mut piece)).await.unwrap().unwrap() {
+            0 => break,
+            read => came += read,
+        }
+    }
+    assert!(came > LONG_ANSWER, "{came} of {LONG_ANSWER} bytes and a head");
+    timeout(LONG, down).await.unwrap().unwrap();
+}
+
+/// Reads an answer over HTTP/2 while the gateway stops: `window` bytes may come at once, and are taken every `pause`.
+async fn read_over_http2(length: usize, window: u32, pause: Duration, config: &str) {
+    let upstream = answers_of(length);
+    let gateway = gateway(&base(&upstream), config).await;
+    let stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    let (mut client, connection) =
+        h2::client::Builder::new().initial_window_size(window).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("http://{}/", gateway.local_addr())).body(()).unwrap();
+    let answer = client.send_request(request, true).unwrap().0;
+    let mut body = timeout(LONG, answer).await.unwrap().unwrap().into_body();
+    let down = tokio::spawn(gateway.shutdown());
+    let mut came = 0;
+    while let Some(piece) = timeout(LONG, body.data()).await.unwrap() {
+        // Slow is what this client is.
+        sleep(pause).await;
+        let read = piece.unwrap().len();
+        body.flow_control().release_capacity(read).unwrap();
+        came += read;
+    }
+    assert_eq!(came, length);
+    drop((body, client));
+    timeout(LONG, down).await.unwrap().unwrap();
+    let _ = timeout(LONG, connection).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_over_http2_is_whole() {
+    read_over_http2(2 << 20, 1 << 16, Duration::from_millis(1), "gateway.grace = '600s'").await;
+}
+
+#[tokio::test]
+async fn an_answer_of_which_only_the_end_is_left_is_read_to_its_end() {
+    // It has been handed out when the gateway stops. Who takes it is slower than one who is idle may be, and in all than
+    // one may be with whom nothing moves.
+    let config = "gateway = { grace = '600s', idle_timeout = '200ms', body_timeout = '2s' }";
+    read_over_http2(6, 1, Duration::from_millis(500), config).await;
+}
+
+#[tokio::test]
+async fn a_peer_of_http2_that_answers_no_ping_does_not_hold_the_gateway_up() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway = { grace = '600s', idle_timeout = '600s' }").await;
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    let request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                    \0\0\x0e\x01\x05\0\0\0\x01\x82\x86\x84\x41\x09localhost";
+    stream.write_all(request).await.unwrap();
+    until(&mut stream, "GET /").await;
+    timeout(LONG, gateway.shutdown()).await.unwrap();
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_has_begun_is_answered_while_the_gateway_stops() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway = { grace = '600s', header_timeout = '5s' }").await;
+    let good = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut streams = Vec::new();
+    for before in ["", good] {
+        let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+        stream.write_all(before.as_bytes()).await.unwrap();
+        if !before.is_empty() {
+            until(&mut stream, "Ok(0)").await;
+        }
+        streams.push(stream);
+    }
+    for stream in &mut streams {
+        stream.write_all(&good.as_bytes()[..20]).await.unwrap();
+    }
+    let mut late = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    late.write_all(&good.as_bytes()[..20]).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    // By now all connections have been told that were going to be, and what they were told is over.
+    sleep(Duration::from_millis(1_600)).await;
+    for stream in &mut streams {
+        stream.write_all(&good.as_bytes()[20..]).await.unwrap();
+        let answer = rest(stream).await;
+        let document = document(&answer);
+        assert_eq!(
+            (&document["status"], &document["type"]),
+            (&503.into(), &"urn:didit-gateway:problem:stopping".into())
+        );
+    }
+    assert_eq!(document(&rest(&mut late).await)["status"], 408);
+    timeout(LONG, down).await.unwrap().unwrap();
 }

@@ -61,6 +61,24 @@ async fn a_client_that_never_ends_its_head_is_let_go_of() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_begun_a_head_is_not_idle() {
+    let upstream = echo();
+    let gateway = gateway(&base(&upstream), "gateway = { header_timeout = '2s', idle_timeout = '200ms' }").await;
+    let head = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let (begin, end) = head.as_bytes().split_at(20);
+    let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(begin).await.unwrap();
+        // Slow is what this client is.
+        sleep(Duration::from_millis(500)).await;
+        stream.write_all(end).await.unwrap();
+        assert!(until(&mut stream, "Ok(0)").await.starts_with("HTTP/1.1 200 "));
+    }
+    stream.write_all(begin).await.unwrap();
+    assert_eq!(document(&rest(&mut stream).await)["status"], 408);
+}
+
+#[tokio::test]
 async fn a_client_of_http2_is_told_that_an_idle_connection_ends() {
     let upstream = echo();
     let gateway = gateway(&base(&upstream), "gateway.idle_timeout = '300ms'").await;

@@ -261,3 +261,23 @@ async fn slow_uploads_of_one_application_do_not_shut_out_the_others() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_wait_for_their_turn_keep_no_others_on_the_connection_from_being_sent() {
+    let upstream = echo();
+    let config = "gateway.body_timeout = '800ms'\n\
+                  [pacing]\nlimits = 'none'\nscopes = [{ name = 'u', limit = 30, window = '2500ms', methods = ['POST'] }]";
+    let gateway = gateway(&base(&upstream), config).await;
+    let (client, address) = (h2c_client(), gateway.local_addr());
+    // From here on there is one connection.
+    assert_eq!(send_with(&client, address, get("/")).await.status, 200);
+    let mut uploads = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let client = client.clone();
+        uploads.spawn(async move { send_with(&client, address, post("/v3/else/", vec![b'x'; 100_000])).await });
+    }
+    for reply in uploads.join_all().await {
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert!(String::from_utf8_lossy(&reply.bytes).ends_with("Ok(100000)"), "{reply:?}");
+    }
+}

@@ -4,7 +4,7 @@ mod watch;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -18,18 +18,9 @@ use crate::{
     problem::Problem,
 };
 
-/// What is known about one connection; shared by its socket, its requests and its watch.
+/// What is known about one connection; shared by its socket, its requests, their answers and its watch.
 #[derive(Debug)]
-pub(crate) struct Conversation {
-    framing: Mutex<Followed>,
-    in_flight: AtomicUsize,
-    /// How many of these have an answer that is being handed out.
-    handed_out: AtomicUsize,
-    /// Whether what is written next may be the answer to a request.
-    answering: AtomicBool,
-    /// Whether the peer is answered although it may still be sending.
-    lingering: AtomicBool,
-}
+pub(crate) struct Conversation(Mutex<Followed>);
 
 #[derive(Debug)]
 struct Followed {
@@ -40,11 +31,19 @@ struct Followed {
     is_late: bool,
     /// When the head at hand began, if one did, and how many were before it.
     head: Option<(u64, Instant)>,
-    /// When the last request began or ended, or the connection did: nothing else is a sign of life, or a client that
-    /// sends a byte now and then would be served for ever.
+    /// When the last request began or ended, or something of an answer was written, or the connection began: nothing else
+    /// is a sign of life, or a client that sends a byte now and then would be served for ever.
     active: Instant,
-    /// When the last piece of an answer was handed out.
-    moved: Instant,
+    /// Requests whose answer has not been handed out to its end.
+    in_flight: usize,
+    /// How many of these have an answer.
+    answered: usize,
+    /// Pieces of answers that were handed out and are not written. An answer without a body has none.
+    unwritten: usize,
+    /// Whether what is written next may be the answer to a request.
+    answering: bool,
+    /// Whether the peer is answered although it may still be sending.
+    lingering: bool,
 }
 
 /// A request that is being answered; the connection is not idle while there is one.
@@ -52,8 +51,13 @@ struct Followed {
 pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
-    handed_out: bool,
+    answered: bool,
 }
+
+/// A piece of an answer that waits to be written, which may be long after the request is no longer in flight. It ends
+/// with the bytes: when they are written, or when nobody wants them any more.
+#[derive(Debug)]
+pub(crate) struct Unwritten(Arc<Conversation>);
 
 /// The answer to a head that did not end, but for its document.
 const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n";
@@ -62,21 +66,23 @@ const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n"
 
 impl Conversation {
     pub(crate) fn new() -> Arc<Self> {
-        let now = Instant::now();
-        let followed =
-            Followed { framing: Framing::new(), refusal: None, is_late: false, head: None, active: now, moved: now };
-        Arc::new(Self {
-            framing: Mutex::new(followed),
-            in_flight: AtomicUsize::new(0),
-            handed_out: AtomicUsize::new(0),
-            answering: AtomicBool::new(false),
-            lingering: AtomicBool::new(false),
-        })
+        Arc::new(Self(Mutex::new(Followed {
+            framing: Framing::new(),
+            refusal: None,
+            is_late: false,
+            head: None,
+            active: Instant::now(),
+            in_flight: 0,
+            answered: 0,
+            unwritten: 0,
+            answering: false,
+            lingering: false,
+        })))
     }
 
     fn followed(&self) -> MutexGuard<'_, Followed> {
         // Nothing panics under the lock, so a poisoned one is as good as any.
-        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn read(&self, bytes: &[u8]) {
@@ -89,23 +95,23 @@ impl Conversation {
 
     /// Begins a request, which is also counted in the gateway's total.
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
-        self.followed().active = Instant::now();
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.answering.store(true, Ordering::Relaxed);
+        let mut followed = self.followed();
+        followed.active = Instant::now();
+        followed.in_flight += 1;
+        followed.answering = true;
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), handed_out: false }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), answered: false }
     }
 
-    /// Everything that was answered has been written.
+    /// Everything that was given to the socket has been written.
     pub(crate) fn flushed(&self) {
-        if self.in_flight.load(Ordering::Relaxed) == 0 {
-            self.answering.store(false, Ordering::Relaxed);
-        }
+        let mut followed = self.followed();
+        followed.answering &= followed.in_flight > 0;
     }
 
     /// The connection ends with the answer at hand, although the peer may still be sending.
     pub(crate) fn linger(&self) {
-        self.lingering.store(true, Ordering::Relaxed);
+        self.followed().lingering = true;
     }
 
     /// What the last request was answered with before anybody was asked, and under which name.
@@ -116,14 +122,18 @@ impl Conversation {
     /// What goes out instead of these bytes, if they are hyper's own answer: a head that belongs to no request. One that
     /// comes close behind the answer before it is not told apart.
     pub(crate) fn instead_of(&self, bytes: &[u8], correlation: &HeaderName) -> Option<Bytes> {
-        if self.answering.load(Ordering::Relaxed) || !bytes.starts_with(b"HTTP/1.") {
+        if !bytes.starts_with(b"HTTP/1.") {
             return None;
         }
-        let (mut followed, id) = (self.followed(), CorrelationId::random());
+        let mut followed = self.followed();
+        if followed.answering {
+            return None;
+        }
+        let id = CorrelationId::random();
         let violation = followed.framing.next_request().err().filter(|violation| *violation != Violation::Lost);
         let (status, instead) = Problem::in_place_of(bytes, violation, correlation, &id)?;
         followed.refusal = Some((id, status));
-        self.linger();
+        followed.lingering = true;
         Some(instead)
     }
 
@@ -131,7 +141,7 @@ impl Conversation {
     pub(crate) fn last_words(&self, correlation: &HeaderName) -> Option<Bytes> {
         // Nothing can be put behind an answer that is not written yet.
         let mut followed = self.followed();
-        if !followed.is_late || self.answering.load(Ordering::Relaxed) {
+        if !followed.is_late || followed.answering {
             return None;
         }
         let id = CorrelationId::random();
@@ -140,13 +150,18 @@ impl Conversation {
         Some(text)
     }
 
+    /// Whether a head has begun and not ended.
+    pub(crate) fn in_head(&self) -> bool {
+        self.followed().framing.in_head()
+    }
+
     pub(crate) fn is_http2(&self) -> bool {
         self.followed().framing.is_http2()
     }
 
     /// Whether the peer is answered although it may still be sending.
     pub(crate) fn is_lingering(&self) -> bool {
-        self.lingering.load(Ordering::Relaxed)
+        self.followed().lingering
     }
 
     /// What is to be said of the framing of the next request of HTTP/1.
@@ -158,22 +173,48 @@ impl Conversation {
 // ===== impl InFlight =====
 
 impl InFlight {
-    /// A piece of the answer was handed out, or its head was.
-    pub(crate) fn moved(&mut self) {
-        self.conversation.followed().moved = Instant::now();
-        if !std::mem::replace(&mut self.handed_out, true) {
-            self.conversation.handed_out.fetch_add(1, Ordering::Relaxed);
+    /// The answer's head is handed out.
+    pub(crate) fn answered(&mut self) {
+        let mut followed = self.conversation.followed();
+        followed.active = Instant::now();
+        followed.answered += usize::from(!std::mem::replace(&mut self.answered, true));
+    }
+
+    /// A piece of the answer is handed out.
+    pub(crate) fn piece(&self) -> Unwritten {
+        let mut followed = self.conversation.followed();
+        if followed.unwritten == 0 {
+            // Before, nothing waited for the peer.
+            followed.active = Instant::now();
         }
+        followed.unwritten += 1;
+        Unwritten(Arc::clone(&self.conversation))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.handed_out {
-            self.conversation.handed_out.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.conversation.followed().active = Instant::now();
-        self.conversation.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let mut followed = self.conversation.followed();
+        followed.active = Instant::now();
+        followed.in_flight -= 1;
+        followed.answered -= usize::from(self.answered);
         self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// ===== impl Unwritten =====
+
+impl Unwritten {
+    /// Some of it was written.
+    pub(crate) fn moved(&self) {
+        self.0.followed().active = Instant::now();
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        let mut followed = self.0.followed();
+        followed.active = Instant::now();
+        followed.unwritten -= 1;
     }
 }

@@ -1,6 +1,6 @@
 //! When a peer has taken too long.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Without a request, whatever else it sends.
     pub(crate) idle: Duration,
-    /// Over taking a piece of any of its answers, in HTTP/2, where nothing can be written without its leave.
+    /// Over taking some of any of its answers, in HTTP/2, where nothing can be written without its leave.
     pub(crate) body: Duration,
 }
 
@@ -33,10 +33,10 @@ impl Conversation {
             let now = Instant::now();
             let first = {
                 let followed = self.followed();
-                let (in_flight, is_http2) = (self.in_flight.load(Ordering::Relaxed), followed.framing.is_http2());
-                let busy = in_flight > 0;
-                // One that waits for the upstream has time; an answer that the upstream leaves off ends by itself.
-                let is_answered = busy && self.handed_out.load(Ordering::Relaxed) == in_flight;
+                let is_http2 = followed.framing.is_http2();
+                let busy = followed.in_flight + followed.unwritten > 0;
+                // One that waits for the upstream has time.
+                let untaken = is_http2 && followed.unwritten > 0 && followed.answered == followed.in_flight;
                 // Behind a request of HTTP/1 that is being answered nothing is read, so the peer could not end its head.
                 let began = followed.head.and_then(|(_, since)| match is_http2 {
                     true => Some(since),
@@ -44,8 +44,8 @@ impl Conversation {
                 });
                 let ends = [
                     began.map(|began| (began + head, TooLong::Head)),
-                    (!busy).then(|| (followed.active + idle, TooLong::Idle)),
-                    (is_answered && is_http2).then(|| (followed.moved + body, TooLong::Answers)),
+                    (!busy && began.is_none()).then(|| (followed.active + idle, TooLong::Idle)),
+                    untaken.then(|| (followed.active + body, TooLong::Answers)),
                 ];
                 ends.into_iter().flatten().min_by_key(|(end, _)| *end)
             };
@@ -127,14 +127,18 @@ mod tests {
         let request = conversation.begin(&total);
         let answered = async {
             sleep(IDLE * 5).await;
+            let piece = request.piece();
             drop(request);
+            // Its answer is not written yet.
+            sleep(IDLE * 5).await;
+            drop(piece);
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = answered => {}
             _ = conversation.too_long(PATIENCE) => {}
         }
-        assert_eq!(began.elapsed(), IDLE * 5 + HEAD);
+        assert_eq!(began.elapsed(), IDLE * 10 + HEAD);
     }
 
     #[tokio::test(start_paused = true)]
@@ -142,11 +146,12 @@ mod tests {
         let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
         conversation.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let (mut one, mut other) = (conversation.begin(&total), conversation.begin(&total));
-        one.moved();
+        one.answered();
+        let _piece = one.piece();
         let upstream = async {
             // As long as the other waits for the upstream, the one does not count.
             sleep(BODY * 3).await;
-            other.moved();
+            other.answered();
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -154,5 +159,36 @@ mod tests {
             too_long = conversation.too_long(PATIENCE) => assert_eq!(too_long, TooLong::Answers),
         }
         assert_eq!(began.elapsed(), BODY * 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_counts_is_what_was_written_and_not_what_was_handed_out() {
+        let idle = Duration::from_secs(5);
+        for has_ended in [false, true] {
+            let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+            conversation.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+            let mut request = conversation.begin(&total);
+            request.answered();
+            let piece = request.piece();
+            let request = (!has_ended).then_some(request);
+            let reading = async {
+                for _ in 0..5 {
+                    sleep(Duration::from_secs(20)).await;
+                    piece.moved();
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = reading => {}
+                too_long = conversation.too_long(Patience { idle, ..PATIENCE }) => assert_eq!(too_long, TooLong::Answers),
+            }
+            assert_eq!(began.elapsed(), Duration::from_secs(100) + BODY);
+            drop(piece);
+            // Without it the peer owes nothing, whether the upstream has more or not.
+            let waiting = tokio::time::timeout(BODY * 2, conversation.too_long(Patience { idle, ..PATIENCE })).await;
+            assert_eq!(waiting.ok(), has_ended.then_some(TooLong::Idle));
+            drop(request);
+            assert_eq!(conversation.too_long(PATIENCE).await, TooLong::Idle);
+        }
     }
 }
