@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use didit_api::{Limits, Scope};
+use didit_api::{Limits, Routes, Scope};
 use http::{Method, Request, Response, StatusCode};
 use tests::{Answer, Body, ReadinessProbe, create_session, limits, to};
 use tokio::{
@@ -271,23 +271,39 @@ async fn a_limit_that_the_server_lowered_costs_its_own_scope_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_nobody_told_us_of_shuts_out_nobody_else() {
-    // Screenings come now and then beside many workers, or all the time beside few; five a minute are let in, and no scope
-    // that is known here says so.
-    for (workers, every, least) in [(40, 6 * SECOND, 285), (4, SECOND, 225)] {
-        let service = PacingLayer::didit().layer(server(allowed(300, usize::MAX, 5)));
-        let screenings = service.clone();
+async fn a_limit_that_nobody_told_us_of_is_kept_to_and_shuts_out_nobody_else() {
+    // Screenings come now and then beside many workers, or all the time beside few, under routes that have them or not;
+    // five a minute are let in, and no scope that is known here says so.
+    let unknown = Arc::new(Routes::empty());
+    for (workers, every, routes) in
+        [(40, 6 * SECOND, None), (4, SECOND, None), (40, 6 * SECOND, Some(Arc::clone(&unknown)))]
+    {
+        let limits = Limits::none().with(Scope::methods("writes", 300, ["POST"]).unwrap()).unwrap();
+        let builder = PacingLayer::builder().limits(limits);
+        let layer = routes.into_iter().fold(builder, PacingBuilder::routes).build().unwrap();
+        let service = layer.layer(server(allowed(300, usize::MAX, 5)));
+        let screened = Arc::new(Mutex::new([0_u32; 2]));
+        let (screenings, counts) = (service.clone(), Arc::clone(&screened));
         let screening = tokio::spawn(async move {
             sleep(5 * MINUTE).await;
             loop {
-                tokio::spawn(screenings.clone().oneshot(to(Method::POST, "/v3/aml/")));
+                let (screenings, counts) = (screenings.clone(), Arc::clone(&counts));
+                tokio::spawn(async move {
+                    let Ok(response) = screenings.oneshot(to(Method::POST, "/v3/aml/")).await else { return };
+                    counts.lock().unwrap()[usize::from(!response.status().is_success())] += 1;
+                });
                 sleep(every).await;
             }
         });
         let minutes = each_minute(service, workers, 30).await;
         screening.abort();
-        println!("let in and refused in each minute: {minutes:?}");
-        assert!(minutes.iter().all(|[let_in, _]| *let_in >= least), "{minutes:?}");
+        println!("let in and refused in each minute: {minutes:?}; of screenings in all: {screened:?}");
+        assert!(minutes.iter().all(|[let_in, refused]| *let_in >= 280 && *refused == 0), "{minutes:?}");
+        let [let_in, refused] = *screened.lock().unwrap();
+        assert!(let_in >= 25 * 4 && refused <= 12, "{let_in} let in, {refused} refused");
+        let usage = layer.usage();
+        let undocumented = usage.iter().find(|usage| usage.scope.ends_with("(undocumented)")).unwrap();
+        assert!(undocumented.limit == 5 || undocumented.effective <= 6, "{undocumented:?}");
     }
 }
 

@@ -33,7 +33,8 @@ pub struct PacingHandle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// The scope's name; behind the configured ones, what endpoint's limit was found out that none of them has.
+    /// The scope's name: those of the configured ones come first, and then the endpoints of which a limit was found out that
+    /// none of them has, as in "aml (undocumented)".
     pub scope: String,
     /// How many slots it has: as configured, or as the server has said since.
     pub limit: u32,

@@ -61,8 +61,13 @@ impl Shared {
     }
 
     fn enter(&self) -> Entry {
-        let asking =
-            Asking { set: self.set, priority: Priority::Normal, repeated: false, deadline: None, target: Target::Path(0) };
+        let asking = Asking {
+            set: self.set,
+            priority: Priority::Normal,
+            repeated: false,
+            deadline: None,
+            target: Target::Path(0),
+        };
         Arc::clone(&self.pacer).enter(&asking, self.now).unwrap()
     }
 

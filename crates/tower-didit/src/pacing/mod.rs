@@ -55,8 +55,14 @@
 //! A second process with the same key is unknown to this one. Its requests show in 429s, which pause the scope they belong
 //! to and lower the limit that is kept to; answers raise it again. APIs whose successes say how much is left
 //! (`X-RateLimit-*`, `RateLimit`) are believed at once. What the process before this one sent is told by its
-//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start). What the layer would do can be watched first,
-//! in [shadow mode](PacingBuilder::shadow), in which it holds up nobody.
+//! [snapshot](PacingHandle::snapshot), or [assumed](PacingBuilder::cold_start).
+//!
+//! A limit that the server names in a 429 and that none of the scopes has is kept to as well, by calls to the same endpoint
+//! alone: [`usage`](PacingHandle::usage) shows it as one of that endpoint, until calls to a second one are refused by it and
+//! show that it is the new limit of a scope which counts both. It is forgotten when the server has not named it for ten
+//! windows, and by the next process.
+//!
+//! What the layer would do can be watched first, in [shadow mode](PacingBuilder::shadow), in which it holds up nobody.
 //!
 //! # Example
 //!
@@ -134,13 +140,7 @@ impl<S, C> Pacing<S, C> {
     inner_accessors!();
 
     /// Asks for slots on behalf of a request.
-    fn enter<B>(
-        &self,
-        request: &Request<B>,
-        target: Target,
-        set: ScopeSet,
-        now: Instant,
-    ) -> Result<Entry, Refused> {
+    fn enter<B>(&self, request: &Request<B>, target: Target, set: ScopeSet, now: Instant) -> Result<Entry, Refused> {
         let config = self.keys.config();
         let pacer = match self.keys.of(request.headers(), now) {
             Ok(pacer) => pacer,

@@ -163,11 +163,7 @@ impl Pacer {
             Asked::Granted => Ok(Entry::Granted(Slots::new(self, asking.need(), asking.target))),
             Asked::Queued(waiter) => {
                 tracing::debug!(wait_ms = millis(wait), "waiting for quota");
-                Ok(Entry::Queued(Place {
-                    pacer: self,
-                    target: asking.target,
-                    waiter: Some(waiter),
-                }))
+                Ok(Entry::Queued(Place { pacer: self, target: asking.target, waiter: Some(waiter) }))
             }
             Asked::Refused(refusal) => Err(self.refused(refusal, now)),
         }

@@ -14,12 +14,11 @@
 //!
 //! A refusal says a limit, and not of which of the request's scopes it is. It is none whose limit has been exceeded in the
 //! last window without a refusal. Of the others it is the one that is known to have this limit, and that is full, or at
-//! least was configured with it. Otherwise a limit has changed, and that of the scope which counts the fewest endpoints is
-//! taken for it: if it is another's, no request is held up that would not have been, and there will be more refusals,
-//! which cannot be that scope's any more.
-//!
-//! If each of the scopes has exceeded the limit without a refusal, it is taken for one of the request's endpoint alone,
-//! whether it is that ([`undocumented`](super::undocumented)) or one of the scopes was lowered a moment ago.
+//! least was configured with it. Otherwise a limit has changed. It is that of the scope which counts the fewest endpoints,
+//! if that counts no other than the request's: no request is held up that would not have been, and if it is another's,
+//! there will be more refusals, which cannot be that scope's any more. A limit of several endpoints is changed by what two
+//! of them are refused for; until then it is taken for one of the [endpoint alone](super::undocumented). So is a limit that
+//! each of the scopes has exceeded without a refusal.
 //!
 //! # The adopted limit
 //!
@@ -33,7 +32,7 @@ use std::{num::NonZeroU32, time::Duration};
 use didit_api::{ScopeId, ScopeSet};
 use tokio::time::Instant;
 
-use super::{Attempt, Ledger, Wakers};
+use super::{Attempt, Ledger, Wakers, scope::Scope};
 
 /// How many slots a scope has.
 #[derive(Clone, Copy, Debug)]
@@ -208,22 +207,29 @@ impl Ledger {
         };
         for id in set.iter() {
             let scope = &mut self.scopes[id.index()];
-            scope.refused(now + scope.hold);
+            scope.not_let_in(now + scope.hold);
         }
-        let is_of_one = |limit: u32| {
-            let scope = &self.scopes[id.index()];
-            let is_known = scope.limit.adopted().get() == limit || scope.breadth == 1;
-            evidence == Evidence::None || !(is_known || scope.keeps_to(limit, &self.rules, now))
+        let is_its_own = |limit: NonZeroU32| {
+            let Scope { limit: known, breadth, .. } = &self.scopes[id.index()];
+            let is_sure = evidence != Evidence::None && (*breadth == 1 || limit > known.adopted());
+            explained.is_some() || limit == known.adopted() || (is_sure && !self.is_forgotten(id))
         };
-        let id = match named {
-            Some(limit) if explained.is_none() && is_of_one(limit.get()) => self.scope_of(target, set, id, limit, wait, now)?,
-            _ => id,
+        let id = match named.filter(|limit| !is_its_own(*limit)) {
+            Some(limit) => self.scope_of(target, set, id, limit, wait, now)?,
+            None => id,
         };
+        // A higher limit than that of the endpoint alone is another's, which is not known yet.
+        let is_anothers =
+            |limit: &u32| self.is_undocumented(id) && self.scopes[id.index()].limit.adopted().get() < *limit;
+        let limit = limit.filter(|limit| !is_anothers(limit));
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
         let changed = limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
         scope.reshape(rules);
-        scope.limit.lower(scope.all.used(), sent, now);
+        // How many it may have is said by those who have its slots.
+        if set.contains(id) {
+            scope.limit.lower(scope.all.used(), sent, now);
+        }
         let wait = wait.min(scope.hold);
         let adopted = scope.limit.adopted();
         scope.pause(now + wait, adopted);

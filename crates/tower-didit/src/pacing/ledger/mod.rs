@@ -355,7 +355,7 @@ impl Ledger {
             let free = (how != Release::Unsent).then(|| now + lingering + scope.hold);
             scope.land(need.low, sent.unwrap_or(now), free);
             if let Some(free) = free.filter(|_| how == Release::Lost) {
-                scope.unproven(free);
+                scope.not_let_in(free);
             }
             slower |= took.is_some_and(|took| scope.trips.saw(took));
         }

@@ -200,13 +200,7 @@ impl Queues {
     }
 
     /// Joins the end of a queue.
-    pub(super) fn join(
-        &mut self,
-        class: ClassId,
-        target: Target,
-        latest: Option<Latest>,
-        now: Instant,
-    ) -> WaiterId {
+    pub(super) fn join(&mut self, class: ClassId, target: Target, latest: Option<Latest>, now: Instant) -> WaiterId {
         let number = self.next_number;
         self.next_number += 1;
         let waiter = Waiter {

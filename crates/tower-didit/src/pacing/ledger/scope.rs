@@ -28,9 +28,7 @@ pub(super) struct Scope {
     pub(super) all: Held,
     /// Those of `all` that calls of low priority hold.
     pub(super) low: Held,
-    /// When those slots of `all` become free whose requests the server has refused, in order.
-    refused: VecDeque<Instant>,
-    /// And those of which nobody knows whether it has let them in.
+    /// When those slots of `all` become free whose requests the server has not let in, as far as is known, in order.
     unproven: VecDeque<Instant>,
     /// How many calls stand in queues for it.
     pub(super) waiting: usize,
@@ -114,11 +112,6 @@ impl Held {
     }
 }
 
-/// How many requests a server may let in within a window: one that fills a bucket by and by lets in a little more.
-fn most_under(limit: u32) -> usize {
-    limit as usize + limit as usize / 20
-}
-
 fn drop_until(times: &mut VecDeque<Instant>, now: Instant) {
     while times.pop_front_if(|time| *time <= now).is_some() {}
     // What a flood left behind, once it is over.
@@ -153,7 +146,6 @@ impl Scope {
             trips: RoundTrips::default(),
             all: Held::default(),
             low: Held::default(),
-            refused: VecDeque::new(),
             unproven: VecDeque::new(),
             waiting: 0,
             paused_until: None,
@@ -178,7 +170,6 @@ impl Scope {
     pub(super) fn expire(&mut self, now: Instant) {
         self.all.expire(now);
         self.low.expire(now);
-        drop_until(&mut self.refused, now);
         drop_until(&mut self.unproven, now);
         self.paused_until.take_if(|until| *until <= now);
         self.spread.take_if(|(_, until)| *until <= now);
@@ -220,40 +211,25 @@ impl Scope {
         }
     }
 
-    /// The slot that is held until then is that of a request which the server has refused.
-    pub(super) fn refused(&mut self, free: Instant) {
-        insert_in_order(&mut self.refused, free);
-    }
-
-    /// Nobody knows whether the server has let in the request whose slot is held until then.
-    pub(super) fn unproven(&mut self, free: Instant) {
+    /// The slot that is held until then is that of a request which the server has not let in, as far as is known.
+    pub(super) fn not_let_in(&mut self, free: Instant) {
         insert_in_order(&mut self.unproven, free);
     }
 
     /// A slot is held until then for a request of somebody else's.
     pub(super) fn assume(&mut self, free: Instant) {
         self.all.cool(free);
-        self.unproven(free);
+        self.not_let_in(free);
     }
 
-    /// Whether the scope may have this limit: the server is not known to have let in more within the last window.
+    /// Whether the scope may have this limit: the server is not known to have let in more within the last window. A slot is
+    /// held for longer than that, by ε and by the way back of the answer.
     pub(super) fn may_have(&self, limit: u32, rules: &Rules, now: Instant) -> bool {
-        let [answered, refused, unproven] = self.of_late(rules, now);
-        answered.saturating_sub(refused + unproven) <= most_under(limit)
-    }
-
-    /// Whether the server cannot have let in more than this limit either.
-    pub(super) fn keeps_to(&self, limit: u32, rules: &Rules, now: Instant) -> bool {
-        let [answered, refused, _] = self.of_late(rules, now);
-        (answered + self.all.in_flight.len()).saturating_sub(refused) <= most_under(limit)
-    }
-
-    /// How many requests of one window, the last one, were answered or given up, how many of them refused, and of how many
-    /// nothing is known. A slot is held for longer than that, by ε and by the way back of the answer.
-    fn of_late(&self, rules: &Rules, now: Instant) -> [usize; 3] {
         let longer = now + rules.epsilon + self.trips.typical();
         let of_late = |times: &VecDeque<Instant>| times.len() - times.partition_point(|free| *free < longer);
-        [of_late(&self.all.cooling), of_late(&self.refused), of_late(&self.unproven)]
+        // A server that fills a bucket by and by lets a little more in.
+        let most = limit as usize + limit as usize / 20;
+        of_late(&self.all.cooling).saturating_sub(of_late(&self.unproven)) <= most
     }
 
     /// Keeps to no other limit than the configured one, and lets everybody through who has a slot.

@@ -1,12 +1,12 @@
 //! Limits that none of the configured scopes has: each is taken for that of one endpoint, and kept to by a scope of its own.
 //!
-//! A refusal by a limit that each of the request's scopes has exceeded is of a scope nobody has told us of, or of one that
-//! was lowered a moment ago. In both cases requests to the same endpoint will be refused again, so they are held up, and
-//! nobody else is. What was let in of them is not known; it is assumed to have been as much as the limit allows, evenly.
+//! A refusal by a limit that no scope of the request is known to have is of a scope nobody has told us of, or of one that
+//! was lowered. In both cases requests to the same endpoint will be refused again, so they are held up, and nobody else is.
+//! What was let in of them is not known; it is assumed to have been as much as the limit allows, evenly.
 //!
-//! If a scope was lowered, requests to its other endpoints are refused too, and as soon as it has let no more in than the
-//! limit, within a window, it is the scope that they have in common: it takes the limit over, and the scopes of single
-//! endpoints are done with. Until then each endpoint is refused about once.
+//! If a scope was lowered, requests to its other endpoints are refused too. Once the scope that counts two of them has let
+//! in no more than the limit within a window, it is that one's: it takes the limit over, and the scopes of single endpoints
+//! are done with. Until then each endpoint is refused about once.
 //!
 //! A limit that the server does not name again is relaxed as every other that was adopted is. No snapshot has it: the next
 //! process finds it out by being refused once. There are no more than [`MOST`] under a credential at a time; whoever is
@@ -76,6 +76,11 @@ impl Ledger {
         self.each_undocumented().map(|(id, known)| (id, known.target)).filter(move |(id, _)| is_of_use(id))
     }
 
+    /// Whether a scope is one of these.
+    pub(super) fn is_undocumented(&self, id: ScopeId) -> bool {
+        id.index() >= self.scopes.len() - self.undocumented.len()
+    }
+
     fn each_undocumented(&self) -> impl Iterator<Item = (ScopeId, &Undocumented)> {
         let first = self.scopes.len() - self.undocumented.len();
         (first..).map_while(ScopeId::at).zip(&self.undocumented)
@@ -85,10 +90,10 @@ impl Ledger {
         self.each_undocumented().find(|(_, known)| known.target == target).map(|(id, _)| id)
     }
 
-    /// Whether a scope has no other limit than the one that it began with.
-    fn is_forgotten(&self, id: ScopeId) -> bool {
+    /// Whether a scope is one of these whose limit counts no more.
+    pub(super) fn is_forgotten(&self, id: ScopeId) -> bool {
         let limit = &self.scopes[id.index()].limit;
-        limit.named().is_none() && limit.learned().is_none()
+        self.is_undocumented(id) && limit.named().is_none() && limit.learned().is_none()
     }
 
     /// The scope that a target has alone, made if need be: it has let in as many as `limit` says, the first of which the

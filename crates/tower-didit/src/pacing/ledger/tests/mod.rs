@@ -2,6 +2,7 @@
 
 mod forecast;
 mod neighbour;
+mod undocumented;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,6 +23,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
 /// What requests are sent to where nothing depends on it.
 const TARGET: Target = Target::Path(0);
+/// And something else.
+const OTHER: Target = Target::Path(1);
 
 fn rules(epsilon: Duration) -> Rules {
     Rules {
@@ -111,6 +114,12 @@ impl Ledger {
         now: Instant,
     ) -> Option<learn::Lesson> {
         self.refused(set, Attempt { target: TARGET, sent }, limit, wait, now)
+    }
+
+    /// Requests to two endpoints of the set were refused: the limit is that of one of its scopes.
+    fn were_refused(&mut self, set: ScopeSet, limit: u32, now: Instant) -> learn::Lesson {
+        self.was_refused(set, Some(limit), SECOND, now, now);
+        self.refused(set, Attempt { target: OTHER, sent: now }, Some(limit), SECOND, now).unwrap()
     }
 
     fn looked(&mut self, waiter: WaiterId, now: Instant) -> Turn {
@@ -557,7 +566,11 @@ fn a_limit_that_was_taken_over_and_is_not_full_is_another_scopes() {
     let lesson = ledger.was_refused(sets.both, Some(2), SECOND, now, now).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (1, Some(2)), "nothing is known: the more specific one");
     were_answered(&mut ledger, sets.wide, 2, now);
-    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, now, now + SECOND).unwrap();
+    let again = now + SECOND;
+    let lesson = ledger.was_refused(sets.both, Some(2), SECOND, again, again).unwrap();
+    assert!(lesson.scope.index() > 2, "one endpoint says nothing about others");
+    let other = Attempt { target: OTHER, sent: again };
+    let lesson = ledger.refused(sets.wide, other, Some(2), SECOND, again).unwrap();
     assert_eq!((lesson.scope.index(), lesson.adopted), (0, Some(2)));
 }
 
@@ -623,7 +636,7 @@ fn a_limit_that_the_server_changed_is_taken_over_when_it_cannot_be_another_scope
     let named =
         |ledger: &mut Ledger, set, limit| ledger.was_refused(set, Some(limit), SECOND, now, now).unwrap().adopted;
     assert_eq!(named(&mut ledger, sets.both, 20), None, "which of the two was changed?");
-    assert_eq!(named(&mut ledger, sets.wide, 20), Some(20));
+    assert_eq!(ledger.were_refused(sets.wide, 20, now).adopted, Some(20));
     assert_eq!(ledger.gauges(sets.scope(0), now).limit, 20);
     assert_eq!(named(&mut ledger, sets.wide, 500), Some(30), "never above the configured one");
     assert_eq!(named(&mut ledger, sets.wide, 0), None);
@@ -775,7 +788,7 @@ fn a_scope_of_which_there_is_no_record_starts_cold() {
 fn a_limit_is_recorded_only_if_the_server_named_it() {
     let (mut ledger, sets, now) = alone();
     assert_eq!(ledger.records(&sets.limits, now)[0].limit, None, "whoever goes on has a configuration of its own");
-    ledger.was_refused(sets.wide, Some(20), SECOND, now, now);
+    ledger.were_refused(sets.wide, 20, now);
     let records = ledger.records(&sets.limits, now);
     assert_eq!(records[0].limit, Some(20));
     let mut next = Ledger::new(&sets.limits, rules(Duration::ZERO), now);
@@ -787,7 +800,7 @@ fn a_limit_is_recorded_only_if_the_server_named_it() {
 fn a_limit_that_the_server_no_longer_names_is_relaxed_towards_the_configured_one() {
     let (mut ledger, sets, now) = alone();
     let (wide, mut wake) = (sets.scope(0), Wakers::default());
-    ledger.was_refused(sets.wide, Some(1), SECOND, now, now);
+    ledger.were_refused(sets.wide, 1, now);
     let limits = |ledger: &mut Ledger, now| {
         let gauges = ledger.gauges(wide, now);
         (gauges.limit, gauges.effective)

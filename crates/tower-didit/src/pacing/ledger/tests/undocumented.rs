@@ -1,0 +1,153 @@
+//! Limits that none of the configured scopes has.
+
+use super::*;
+
+impl Ledger {
+    /// A request to a target was refused just now, and is told to come back in so many seconds.
+    fn was_refused_at(
+        &mut self,
+        set: ScopeSet,
+        target: Target,
+        limit: u32,
+        wait: u32,
+        now: Instant,
+    ) -> Option<ScopeId> {
+        let lesson = self.refused(set, Attempt { target, sent: now }, Some(limit), SECOND * wait, now);
+        lesson.map(|lesson| lesson.scope)
+    }
+}
+
+fn sent_to(target: Target, set: ScopeSet, ledger: &Ledger) -> Asking {
+    Asking { target, ..asking(set) }.completed(ledger)
+}
+
+#[test]
+fn a_limit_that_all_scopes_have_exceeded_is_kept_to_by_one_endpoint_alone() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 4, 20, now).unwrap();
+    assert_eq!(ledger.gauges(scope, now).limit, 4);
+    assert_eq!(ledger.gauges(sets.scope(0), now).limit, 30);
+    let concerned = sent_to(TARGET, sets.wide, &ledger);
+    let waiters: Vec<_> = (0..3).map(|_| ledger.queued(&concerned, now)).collect();
+    assert_eq!(ledger.asked(&sent_to(OTHER, sets.wide, &ledger), now), Asked::Granted);
+    // Four were let in evenly, as far as is known, which the server forgets from 20 s on, and what gathered meanwhile goes
+    // out at the rate of the limit.
+    for (waiter, second) in waiters.into_iter().zip([30, 45, 60]) {
+        let at = now + SECOND * second;
+        assert_eq!(ledger.looked(waiter, at - SECOND), Turn::Waiting);
+        assert!(ledger.looked(waiter, at).is_granted());
+    }
+}
+
+#[test]
+fn who_waits_already_waits_for_it_too_in_the_same_order() {
+    let (mut ledger, sets, now) = alone();
+    (0..30).for_each(|_| ledger.answered_at_once(&asking(sets.wide), now));
+    let waiters: Vec<_> = (0..6)
+        .map(|number| {
+            let target = if number % 2 == 0 { TARGET } else { OTHER };
+            ledger.queued(&Asking { target, ..asking(sets.wide) }, now)
+        })
+        .collect();
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 2, 60, now).unwrap();
+    assert_eq!(ledger.gauges(scope, now).waiting, [0, 3, 0]);
+    assert_eq!(ledger.gauges(sets.scope(0), now).waiting, [0, 6, 0]);
+    let later = now + WINDOW;
+    ledger.tick(later, &mut Wakers::default());
+    let granted = waiters.iter().map(|waiter| ledger.looked(*waiter, later)).map(Turn::is_granted);
+    assert_eq!(granted.collect::<Vec<_>>(), [true, true, false, true, false, true], "spread, a tenth of two at a time");
+    // One whose task did not come for its turn is one of them too.
+    let both = waiters.iter().filter(|waiter| ledger.queues.get(**waiter).is_some());
+    assert_eq!(both.count(), 2);
+}
+
+#[test]
+fn a_limit_that_two_endpoints_exceed_is_that_of_the_scope_that_counts_both() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    let [one, other] = [TARGET, OTHER].map(|target| ledger.was_refused_at(sets.wide, target, 4, 20, now).unwrap());
+    assert_ne!(one, other, "more than four were let in just now");
+    let later = now + WINDOW;
+    assert_eq!(ledger.was_refused_at(sets.wide, TARGET, 4, 1, later), Some(sets.scope(0)));
+    assert_eq!(ledger.gauges(sets.scope(0), later).limit, 4);
+    assert_eq!(ledger.undocumented().count(), 0, "they are explained");
+    assert_eq!(sent_to(OTHER, sets.wide, &ledger).set, sets.wide);
+}
+
+#[test]
+fn a_limit_that_comes_back_holds_those_who_have_gathered_since() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    ledger.was_refused_at(sets.wide, TARGET, 4, 60, now).unwrap();
+    // One that waits for it is sent when it is over, and is refused.
+    let first = ledger.queued(&sent_to(TARGET, sets.wide, &ledger), now);
+    ledger.explain_by(sets.scope(0), 4);
+    ledger.tick(now, &mut Wakers::default());
+    let Turn::Granted(need) = ledger.looked(first, now) else { panic!("it is set free") };
+    (0..9).for_each(|_| ledger.answered_at_once(&asking(sets.wide), now));
+    (0..3).for_each(|_| _ = ledger.queued(&sent_to(TARGET, sets.wide, &ledger), now));
+    let scope = ledger.was_refused_at(need.set, TARGET, 4, 60, now).unwrap();
+    assert_eq!(ledger.gauges(scope, now).waiting, [0, 3, 0]);
+}
+
+#[test]
+fn several_endpoints_may_have_the_same_limit_each() {
+    let (mut ledger, sets, now) = alone();
+    for minute in 0..20 {
+        let now = now + WINDOW * minute;
+        were_answered(&mut ledger, sets.wide, 20, now);
+        for target in [TARGET, OTHER, Target::Path(2)] {
+            let scope = ledger.was_refused_at(sets.wide, target, 4, 1, now).unwrap();
+            assert!(scope.index() > 2, "twenty others were let in");
+        }
+    }
+    assert_eq!(ledger.gauges(sets.scope(0), now).limit, 30);
+}
+
+#[test]
+fn a_lower_limit_of_its_own_outlasts_a_higher_one_of_all() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 4, 1, now).unwrap();
+    assert_eq!(ledger.was_refused_at(sets.wide, TARGET, 10, 1, now), Some(scope));
+    assert_eq!(ledger.gauges(scope, now).limit, 4);
+}
+
+#[test]
+fn what_was_on_its_way_is_refused_on_the_same_account() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 4, 1, now).unwrap();
+    let effective = ledger.gauges(scope, now).effective;
+    // By then nobody else was let in for long.
+    let late = Attempt { target: TARGET, sent: now };
+    let lesson = ledger.refused(sets.wide, late, Some(4), SECOND, now + WINDOW).unwrap();
+    assert_eq!((lesson.scope, lesson.effective), (scope, effective), "and that says nothing new");
+}
+
+#[test]
+fn there_are_only_so_many_and_those_that_are_forgotten_make_room() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 20, now);
+    let refused = |ledger: &mut Ledger, paths: std::ops::Range<u16>, now| {
+        let known = |path: &u16| ledger.was_refused_at(sets.wide, Target::Path(*path), 1, 1, now).is_some();
+        paths.filter(known).count()
+    };
+    assert_eq!(refused(&mut ledger, 0..18, now), 16);
+    assert_eq!(ledger.scopes.len(), 3 + 16);
+    let later = now + 11 * WINDOW;
+    were_answered(&mut ledger, sets.wide, 20, later);
+    assert_eq!(refused(&mut ledger, 20..38, later), 16);
+    assert_eq!(ledger.scopes.len(), 3 + 16);
+    let end = now + HOUR;
+    assert_eq!(ledger.idle_at(end), Some(end));
+}
+
+#[test]
+fn paths_that_the_routes_do_not_have_are_told_apart() {
+    assert_eq!(Target::new(None, "/v3/new/"), Target::new(None, "/v3/new/"));
+    assert_ne!(Target::new(None, "/v3/new/"), Target::new(None, "/v3/newer/"));
+    let known = Routes::didit().named("aml");
+    assert_eq!(Target::new(known, "/v3/aml/"), Target::Endpoint(known.unwrap()));
+}
