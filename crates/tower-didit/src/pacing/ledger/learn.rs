@@ -32,7 +32,7 @@ use std::{num::NonZeroU32, time::Duration};
 use didit_api::{ScopeId, ScopeSet};
 use tokio::time::Instant;
 
-use super::{Attempt, Ledger, Wakers, scope::Scope};
+use super::{Attempt, Ledger, Target, Wakers, scope::Scope};
 
 /// How many slots a scope has.
 #[derive(Clone, Copy, Debug)]
@@ -195,33 +195,12 @@ impl Ledger {
         now: Instant,
     ) -> Option<Lesson> {
         let Attempt { target, sent } = attempt;
-        // A limit of nothing is none.
-        let named = limit.and_then(NonZeroU32::new);
-        let limit = named.map(NonZeroU32::get);
-        let all = self.with_undocumented(set, target);
-        all.iter().for_each(|id| self.scopes[id.index()].expire(now));
-        let explained = limit.and_then(|limit| self.explained(target, set, limit, now));
-        let (id, evidence) = match explained {
-            Some(id) => (id, Evidence::Certain),
-            None => self.attribute(all, limit, now)?,
-        };
+        let blamed = self.refused_by(set, target, limit, wait, now);
         for id in set.iter() {
             let scope = &mut self.scopes[id.index()];
             scope.not_let_in(now + scope.hold);
         }
-        let is_its_own = |limit: NonZeroU32| {
-            let Scope { limit: known, breadth, .. } = &self.scopes[id.index()];
-            let is_sure = evidence != Evidence::None && (*breadth == 1 || limit > known.adopted());
-            explained.is_some() || limit == known.adopted() || (is_sure && !self.is_forgotten(id))
-        };
-        let id = match named.filter(|limit| !is_its_own(*limit)) {
-            Some(limit) => self.scope_of(target, set, id, limit, wait, now)?,
-            None => id,
-        };
-        // A higher limit than that of the endpoint alone is another's, which is not known yet.
-        let is_anothers =
-            |limit: &u32| self.is_undocumented(id) && self.scopes[id.index()].limit.adopted().get() < *limit;
-        let limit = limit.filter(|limit| !is_anothers(limit));
+        let (id, limit) = blamed?;
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
         let changed = limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
@@ -240,6 +219,35 @@ impl Ledger {
         }
         self.doubt(now);
         Some(lesson)
+    }
+
+    /// The scope behind a refusal, and the limit that it has from now on, if the server named one of its.
+    fn refused_by(
+        &mut self,
+        set: ScopeSet,
+        target: Target,
+        limit: Option<u32>,
+        wait: Duration,
+        now: Instant,
+    ) -> Option<(ScopeId, Option<u32>)> {
+        let all = self.with_undocumented(set, target);
+        all.iter().for_each(|id| self.scopes[id.index()].expire(now));
+        // A limit of nothing is none.
+        let Some(limit) = limit.and_then(NonZeroU32::new) else {
+            return self.attribute(all, None, now).map(|(id, _)| (id, None));
+        };
+        let named = limit.get();
+        if let Some(id) = self.explained(target, set, named, now) {
+            return Some((id, Some(named)));
+        }
+        let (id, evidence) = self.attribute(all, Some(named), now)?;
+        let Scope { limit: known, breadth, .. } = &self.scopes[id.index()];
+        let is_changed = evidence != Evidence::None && (*breadth == 1 || limit > known.adopted());
+        let is_its_own = limit == known.adopted() || (is_changed && !self.is_forgotten(id));
+        let id = if is_its_own { id } else { self.scope_of(target, set, id, limit, wait, now)? };
+        // A higher limit than that of the endpoint alone is another's, which is not known yet.
+        let is_anothers = self.is_undocumented(id) && self.scopes[id.index()].limit.adopted() < limit;
+        Some((id, Some(named).filter(|_| !is_anothers)))
     }
 
     /// A request was answered: whatever was learned is relaxed a little.
