@@ -28,7 +28,6 @@ use crate::{
 const LINGER: Duration = Duration::from_millis(200);
 
 /// How long the last answers of calls that were cut off may take to be written, and a peer to hear that a connection ends.
-/// A peer of HTTP/2 that does not answer hyper's PING in this time is not told which of its requests was the last.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How many streams one connection of HTTP/2 may have at once.
@@ -38,7 +37,7 @@ const STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// How many bytes all streams of a connection may have sent that nobody has asked for: as many as each of them may, so that
-/// calls that wait take nothing from those that are being sent.
+/// calls that wait take nothing from those that are being sent. It is what one connection can make the gateway keep.
 const WINDOW: u32 = STREAM_WINDOW * STREAMS;
 
 /// Serves until `phase` says that it is time to stop, and then to the end of the grace period at the most.
@@ -136,9 +135,11 @@ async fn connection(
         loop {
             let too_long = async {
                 let Some(told) = told else { return conversation.too_long(patience).await };
-                // A peer has a moment to hear that its connection ends, and is not waited for if it does not answer.
+                // A peer has a moment to hear that its connection ends. One of HTTP/2 hears it behind all that was written,
+                // says so by answering hyper's PING, and has the time that it has for an answer, if it had any.
+                let idle = if conversation.is_used() { patience.body } else { LAST_WORDS };
                 sleep_until(told + LAST_WORDS).await;
-                conversation.too_long(Patience { idle: LAST_WORDS, ..patience }).await
+                conversation.too_long(Patience { idle, ..patience }).await
             };
             tokio::select! {
                 biased;

@@ -33,14 +33,14 @@ pub(crate) struct Socket {
     instead: Option<Bytes>,
     // The frames that go out, in HTTP/2.
     frames: Frames,
-    // When it is no longer waited for what the peer is still sending.
+    // When it is no longer waited for what the peer is still sending, or reading.
     last: Option<Pin<Box<Sleep>>>,
     // Made when a write has to wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
 
-/// How long a peer may go on sending what is not read, once it has its answer.
+/// How long a peer of HTTP/1 may go on sending what is not read, once it has its answer.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
@@ -189,22 +189,29 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // While a peer of HTTP/2 reads what was written, it says how much more it could take.
+        let patience = match this.conversation.is_http2() {
+            true => Some(this.patience),
+            false => this.conversation.is_lingering().then_some(LINGER),
+        };
         if this.last.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.conversation.is_lingering() {
-                return Poll::Ready(Ok(()));
-            }
         }
-        if this.last.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
+        let Some(patience) = patience else { return Poll::Ready(Ok(())) };
         // RFC 9112 section 9.6: closed with bytes unread, the connection is reset, and the answer may never be seen.
         let mut scrap = [MaybeUninit::uninit(); 4096];
         loop {
+            let last = this.last.get_or_insert_with(|| Box::pin(sleep(patience)));
+            if last.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
             let mut buffer = ReadBuf::uninit(&mut scrap);
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
+            }
+            if this.conversation.is_http2() {
+                last.as_mut().reset(Instant::now() + patience);
             }
         }
     }

@@ -34,6 +34,8 @@ struct Followed {
     /// When the last request began or ended, or something of an answer was written, or the connection began: nothing else
     /// is a sign of life, or a client that sends a byte now and then would be served for ever.
     active: Instant,
+    /// Whether there ever was a request.
+    is_used: bool,
     /// Requests whose answer has not been handed out to its end.
     in_flight: usize,
     /// How many of these have an answer.
@@ -72,6 +74,7 @@ impl Conversation {
             is_late: false,
             head: None,
             active: Instant::now(),
+            is_used: false,
             in_flight: 0,
             answered: 0,
             unwritten: 0,
@@ -96,7 +99,7 @@ impl Conversation {
     /// Begins a request, which is also counted in the gateway's total.
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         let mut followed = self.followed();
-        followed.active = Instant::now();
+        (followed.active, followed.is_used) = (Instant::now(), true);
         followed.in_flight += 1;
         followed.answering = true;
         total.fetch_add(1, Ordering::Relaxed);
@@ -153,6 +156,11 @@ impl Conversation {
     /// Whether a head has begun and not ended.
     pub(crate) fn in_head(&self) -> bool {
         self.followed().framing.in_head()
+    }
+
+    /// Whether there ever was a request, and may be something of an answer that the peer has not read.
+    pub(crate) fn is_used(&self) -> bool {
+        self.followed().is_used
     }
 
     pub(crate) fn is_http2(&self) -> bool {

@@ -11,7 +11,7 @@ use super::Conversation;
 pub(crate) struct Patience {
     /// Over the head of a request, counted from its first byte.
     pub(crate) head: Duration,
-    /// Without a request, whatever else it sends.
+    /// Without a request, a head that has begun, or an answer that is being written, whatever else it sends.
     pub(crate) idle: Duration,
     /// Over taking some of any of its answers, in HTTP/2, where nothing can be written without its leave.
     pub(crate) body: Duration,
