@@ -308,6 +308,25 @@ async fn a_limit_that_nobody_told_us_of_is_kept_to_and_shuts_out_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_that_nobody_told_us_of_is_known_to_the_next_process() {
+    let server = server(allowed(300, usize::MAX, 5));
+    let (mut snapshot, mut refused) = (None, Vec::new());
+    for _ in 0..4 {
+        let layer = snapshot.into_iter().fold(PacingLayer::builder(), PacingBuilder::restore).build().unwrap();
+        let service = layer.layer(server.clone());
+        let calls: JoinSet<_> = (0..10)
+            .map(|_| {
+                let call = service.clone().oneshot(to(Method::POST, "/v3/aml/"));
+                async move { timeout(4 * MINUTE, call).await.is_ok_and(|answer| !answer.unwrap().status().is_success()) }
+            })
+            .collect();
+        refused.push(calls.join_all().await.into_iter().filter(|refused| *refused).count());
+        snapshot = Some(layer.handle().snapshot());
+    }
+    assert_eq!(refused, [5, 0, 0, 0], "all ten were sent at once before the first was refused");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_that_was_lowered_far_below_what_was_let_in_is_taken_over() {
     let allowed = allowed(300, usize::MAX, usize::MAX);
     let service = PacingLayer::didit().layer(server(Arc::clone(&allowed)));

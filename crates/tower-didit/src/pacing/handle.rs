@@ -34,7 +34,7 @@ pub struct PacingHandle {
 #[non_exhaustive]
 pub struct Usage {
     /// The scope's name: those of the configured ones come first, and then the endpoints of which a limit was found out that
-    /// none of them has, as in "aml (undocumented)".
+    /// none of them has, as in "aml (undocumented)"; a path that the routes do not have is shown as a hash.
     pub scope: String,
     /// How many slots it has: as configured, or as the server has said since.
     pub limit: u32,

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use didit_api::{Limits, Routes, Scope, ScopeId, ScopeTable};
-use http::HeaderMap;
+use didit_api::{Limits, Routes, Scope, ScopeId, ScopeSet, ScopeTable};
+use http::{HeaderMap, Method};
 use tokio::{runtime::Id, time::Instant};
 
 use super::{
@@ -85,6 +85,9 @@ struct Timekeeper {
     set_for: Option<Instant>,
 }
 
+/// What names limits that none of the scopes has, behind their endpoint.
+const UNDOCUMENTED: &str = " (undocumented)";
+
 /// How long a timekeeper may go on that nobody needs: the next call to wait has it then.
 const OVER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -109,9 +112,16 @@ impl Config {
     /// What a limit is called that none of the scopes has.
     fn undocumented(&self, target: Target) -> String {
         match target {
-            Target::Endpoint(id) => format!("{} (undocumented)", self.routes.get(id).name()),
-            Target::Path(hash) => format!("path {hash:04x} (undocumented)"),
+            Target::Endpoint(id) => format!("{}{UNDOCUMENTED}", self.routes.get(id).name()),
+            Target::Path(hash) => format!("path {hash:04x}{UNDOCUMENTED}"),
         }
+    }
+
+    /// The endpoint of which such a limit is, and the scopes that count it. Of paths that the routes do not have, nothing is
+    /// known by their names.
+    fn undocumented_named(&self, name: &str) -> Option<(Target, ScopeSet)> {
+        let endpoint = self.routes.named(name.strip_suffix(UNDOCUMENTED)?)?;
+        Some((Target::Endpoint(endpoint), self.table.of(Some(endpoint), &Method::POST)))
     }
 }
 
@@ -134,6 +144,11 @@ impl Pacer {
     ) -> Self {
         let mut ledger = Ledger::new(&config.limits, config.rules, now);
         ledger.take_up(&config.limits, records, elapsed, now);
+        for record in records {
+            if let Some((target, set)) = config.undocumented_named(&record.scope) {
+                ledger.take_up_undocumented(target, set, record, elapsed, now);
+            }
+        }
         ledger.assume(config.cold_start, &config.limits, records, config.since, now);
         Self::with_ledger(config, key, ledger)
     }
@@ -214,7 +229,14 @@ impl Pacer {
     }
 
     pub(super) fn records(&self, now: Instant) -> Vec<ScopeRecord> {
-        self.lock().ledger.records(&self.config.limits, now)
+        let mut state = self.lock();
+        let ledger = &mut state.ledger;
+        let mut records = ledger.records(&self.config.limits, now);
+        let endpoints = ledger.undocumented().filter(|(_, target)| matches!(target, Target::Endpoint(_)));
+        for (id, target) in endpoints.collect::<Vec<_>>() {
+            records.push(ledger.record(id, self.config.undocumented(target), now));
+        }
+        records
     }
 
     /// When nothing is left that has to be remembered; `None` if that cannot be known yet.
@@ -284,7 +306,10 @@ impl Pacer {
         let scope = self.name(lesson.scope);
         let scope = &*scope;
         if let Some(limit) = lesson.adopted {
-            tracing::warn!(scope, limit, "the server's limit has changed");
+            match self.config.name(lesson.scope) {
+                Some(scope) => tracing::warn!(scope, limit, "the server's limit has changed"),
+                None => tracing::warn!(scope, limit, "the server has a limit that no scope is configured with"),
+            }
         }
         let wait_ms = millis(lesson.wait);
         tracing::warn!(scope, wait_ms, effective = lesson.effective, "scope paused: the server refused a request");

@@ -22,8 +22,7 @@
 //!
 //! # The adopted limit
 //!
-//! A limit that the server names in a refusal is taken over, unless each of the scopes has exceeded it. It may have been
-//! named by mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured
+//! A limit that the server names in a refusal is taken over by the scope whose it is. It may have been named by mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured
 //! limit and is not named again for ten windows counts as if it had been learned just then: answers raise it, and if the
 //! server still means it, it refuses one request and names it again.
 
@@ -232,10 +231,11 @@ impl Ledger {
     ) -> Option<(ScopeId, Option<u32>)> {
         let all = self.with_undocumented(set, target);
         all.iter().for_each(|id| self.scopes[id.index()].expire(now));
-        // A limit of nothing is none.
-        let Some(limit) = limit.and_then(NonZeroU32::new) else {
+        let Some(limit) = limit else {
             return self.attribute(all, None, now).map(|(id, _)| (id, None));
         };
+        // Whoever sends nothing does not learn that there is something again.
+        let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
         let named = limit.get();
         if let Some(id) = self.explained(target, set, named, now) {
             return Some((id, Some(named)));
@@ -244,7 +244,7 @@ impl Ledger {
         let Scope { limit: known, breadth, .. } = &self.scopes[id.index()];
         let is_changed = evidence != Evidence::None && (*breadth == 1 || limit > known.adopted());
         let is_its_own = limit == known.adopted() || (is_changed && !self.is_forgotten(id));
-        let id = if is_its_own { id } else { self.scope_of(target, set, id, limit, wait, now)? };
+        let id = if is_its_own { id } else { self.scope_of(target, set, limit, wait, now)? };
         // A higher limit than that of the endpoint alone is another's, which is not known yet.
         let is_anothers = self.is_undocumented(id) && self.scopes[id.index()].limit.adopted() < limit;
         Some((id, Some(named).filter(|_| !is_anothers)))

@@ -299,6 +299,8 @@ impl Ledger {
         // theirs.
         if let Some(entry) = self.queues.get(waiter).filter(|entry| entry.state == State::Absent) {
             let is_over = entry.latest.is_some_and(|latest| !latest.is_deadline && latest.at <= now);
+            let set = self.renewed(self.queues.class(entry.class).set, entry.target);
+            self.queues.change_set(waiter, set);
             self.queues.join_again(waiter);
             self.count_waiting(self.set_of(waiter), 1);
             if is_over {

@@ -246,37 +246,34 @@ impl Queues {
         }
     }
 
-    /// Lets everybody who is sent to a target wait for one more scope, in the order in which they came. How many of them
-    /// stand in queues.
+    /// Lets everybody who stands in a queue and is sent to a target wait for one more scope, in the order in which they came.
+    /// How many they are.
     pub(super) fn add_scope(&mut self, target: Target, scope: ScopeId) -> usize {
         let concerned = |(index, waiter): (u32, &Option<Waiter>)| {
-            let waiter = waiter.as_ref().filter(|waiter| waiter.target == target)?;
-            let is_served = matches!(waiter.state, State::Granted | State::Refused(_));
-            (!is_served).then_some(WaiterId { index, number: waiter.number })
+            let waiter = waiter.as_ref().filter(|waiter| waiter.target == target && waiter.state == State::Queued)?;
+            let set = self.class(waiter.class).set;
+            (!set.contains(scope)).then_some((waiter.number, index, set))
         };
         let mut concerned: Vec<_> = (0..).zip(&self.waiters).filter_map(concerned).collect();
-        concerned.sort_unstable_by_key(|id| id.number);
-        let mut queued = 0;
-        for id in concerned {
-            let Some((class, state)) = self.get(id).map(|waiter| (waiter.class, waiter.state)) else { continue };
-            let Class { mut set, priority, repeated, .. } = *self.class(class);
-            if set.contains(scope) {
-                continue;
-            }
+        concerned.sort_unstable_by_key(|(number, ..)| *number);
+        for (number, index, mut set) in concerned.iter().copied() {
+            let id = WaiterId { index, number };
             set.insert(scope);
-            let class = self.class_of(set, priority, repeated);
-            if state == State::Queued {
-                self.leave(id.index, State::Absent);
-                queued += 1;
-            }
-            if let Some(waiter) = self.get_mut(id) {
-                waiter.class = class;
-            }
-            if state == State::Queued {
-                self.join_again(id);
-            }
+            self.leave(index, State::Absent);
+            self.change_set(id, set);
+            self.join_again(id);
         }
-        queued
+        concerned.len()
+    }
+
+    /// Lets one who is absent wait for these scopes when it comes back.
+    pub(super) fn change_set(&mut self, id: WaiterId, set: ScopeSet) {
+        let Some(class) = self.get(id).map(|waiter| waiter.class) else { return };
+        let Class { priority, repeated, .. } = *self.class(class);
+        let class = self.class_of(set, priority, repeated);
+        if let Some(waiter) = self.get_mut(id) {
+            waiter.class = class;
+        }
     }
 
     fn chain(&mut self, index: u32, before: u32, after: u32) {

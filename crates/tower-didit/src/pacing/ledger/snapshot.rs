@@ -1,12 +1,12 @@
 //! What a ledger knows, as plain data that another process can take up, and what a process may assume that has nothing to
 //! take up.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use didit_api::{Limits, Scope};
+use didit_api::{Limits, Scope, ScopeId, ScopeSet};
 use tokio::time::Instant;
 
-use super::Ledger;
+use super::{Ledger, Target};
 use crate::pacing::pacer::ColdStart;
 
 /// What is known of one scope under one credential.
@@ -33,27 +33,30 @@ pub struct ScopeRecord {
 impl Ledger {
     /// What is known; of limits that were not used, nothing is.
     pub(in crate::pacing) fn records(&mut self, limits: &Limits, now: Instant) -> Vec<ScopeRecord> {
+        limits.iter().map(|(id, scope)| self.record(id, scope.name().to_owned(), now)).collect()
+    }
+
+    /// What is known of one scope.
+    pub(in crate::pacing) fn record(&mut self, id: ScopeId, name: String, now: Instant) -> ScopeRecord {
         let transit = self.rules.transit;
-        let records = self.scopes.iter_mut().zip(limits.scopes()).map(|(scope, documented)| {
-            scope.expire(now);
-            // What is in flight ends here, as far as the next process is concerned: as if it were given up.
-            let lost = transit + scope.hold;
-            let free_in = |held: &super::scope::Held| {
-                let cooling = held.cooling.iter().map(|free| free.saturating_duration_since(now));
-                let mut free_in: Vec<_> = cooling.chain(std::iter::repeat_n(lost, held.in_flight.len())).collect();
-                free_in.sort_unstable();
-                free_in
-            };
-            ScopeRecord {
-                scope: documented.name().to_owned(),
-                free_in: free_in(&scope.all),
-                low_free_in: free_in(&scope.low),
-                paused_for: scope.paused_until.map(|until| until.saturating_duration_since(now)),
-                limit: scope.limit.named(),
-                learned: scope.limit.learned(),
-            }
-        });
-        records.collect()
+        let scope = &mut self.scopes[id.index()];
+        scope.expire(now);
+        // What is in flight ends here, as far as the next process is concerned: as if it were given up.
+        let lost = transit + scope.hold;
+        let free_in = |held: &super::scope::Held| {
+            let cooling = held.cooling.iter().map(|free| free.saturating_duration_since(now));
+            let mut free_in: Vec<_> = cooling.chain(std::iter::repeat_n(lost, held.in_flight.len())).collect();
+            free_in.sort_unstable();
+            free_in
+        };
+        ScopeRecord {
+            scope: name,
+            free_in: free_in(&scope.all),
+            low_free_in: free_in(&scope.low),
+            paused_for: scope.paused_until.map(|until| until.saturating_duration_since(now)),
+            limit: scope.limit.named(),
+            learned: scope.limit.learned(),
+        }
     }
 
     /// Takes up what was known `elapsed` ago. What is said of scopes that there are none of is left out.
@@ -64,20 +67,43 @@ impl Ledger {
         elapsed: Duration,
         now: Instant,
     ) {
-        for (scope, documented) in self.scopes.iter_mut().zip(limits.scopes()) {
-            let Some(record) = record_of(records, documented) else { continue };
-            // No slot is held for longer than this, whatever a record says.
-            let longest = self.rules.transit + scope.hold;
-            let free = |in_| now + Duration::min(in_, longest).saturating_sub(elapsed);
-            record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.assume(free));
-            record.low_free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.low.cool(free));
-            if let Some(until) = record.paused_for.map(|wait| now + wait.min(scope.hold).saturating_sub(elapsed)) {
-                scope.pause(until, scope.limit.adopted());
+        for (id, documented) in limits.iter() {
+            if let Some(record) = record_of(records, documented) {
+                self.take_up_one(id, record, elapsed, now);
             }
-            scope.limit.restore(record.limit, record.learned, now, self.rules.raise_limits);
-            scope.reshape(&self.rules);
-            scope.expire(now);
         }
+    }
+
+    /// Takes up what was known of a limit that a target has alone.
+    pub(in crate::pacing) fn take_up_undocumented(
+        &mut self,
+        target: Target,
+        set: ScopeSet,
+        record: &ScopeRecord,
+        elapsed: Duration,
+        now: Instant,
+    ) {
+        if let Some(limit) = record.limit.and_then(NonZeroU32::new)
+            && let Some(id) = self.add_undocumented(target, set, limit, now)
+        {
+            self.take_up_one(id, record, elapsed, now);
+        }
+    }
+
+    fn take_up_one(&mut self, id: ScopeId, record: &ScopeRecord, elapsed: Duration, now: Instant) {
+        let Self { scopes, rules, .. } = self;
+        let scope = &mut scopes[id.index()];
+        // No slot is held for longer than this, whatever a record says.
+        let longest = rules.transit + scope.hold;
+        let free = |in_| now + Duration::min(in_, longest).saturating_sub(elapsed);
+        record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.assume(free));
+        record.low_free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.low.cool(free));
+        if let Some(until) = record.paused_for.map(|wait| now + wait.min(scope.hold).saturating_sub(elapsed)) {
+            scope.pause(until, scope.limit.adopted());
+        }
+        scope.limit.restore(record.limit, record.learned, now, rules.raise_limits);
+        scope.reshape(rules);
+        scope.expire(now);
     }
 
     /// Assumes what a cold start says about somebody who is gone since `since`, in those scopes of which there is no

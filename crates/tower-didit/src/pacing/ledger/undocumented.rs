@@ -2,15 +2,15 @@
 //!
 //! A refusal by a limit that no scope of the request is known to have is of a scope nobody has told us of, or of one that
 //! was lowered. In both cases requests to the same endpoint will be refused again, so they are held up, and nobody else is.
-//! What was let in of them is not known; it is assumed to have been as much as the limit allows, evenly.
+//! What was let in of them is not known; it is assumed to have been as much as the limit allows, evenly, and the limit to be
+//! for a window of the scopes that are known: nothing says so, and one for a second costs its endpoint throughput.
 //!
 //! If a scope was lowered, requests to its other endpoints are refused too. Once the scope that counts two of them has let
 //! in no more than the limit within a window, it is that one's: it takes the limit over, and the scopes of single endpoints
 //! are done with. Until then each endpoint is refused about once.
 //!
-//! A limit that the server does not name again is relaxed as every other that was adopted is. No snapshot has it: the next
-//! process finds it out by being refused once. There are no more than [`MOST`] under a credential at a time; whoever is
-//! refused beyond that is left to the policy of retries.
+//! A limit that the server does not name again is relaxed as every other that was adopted is. There are no more than
+//! [`MOST`] under a credential at a time; whoever is refused beyond that is left to the policy of retries.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -70,6 +70,13 @@ impl Ledger {
         set
     }
 
+    /// The set of one who comes back: which scope its target has may have changed.
+    pub(super) fn renewed(&self, set: ScopeSet, target: Target) -> ScopeSet {
+        let mut configured = ScopeSet::EMPTY;
+        set.iter().filter(|id| !self.is_undocumented(*id)).for_each(|id| configured.insert(id));
+        self.with_undocumented(configured, target)
+    }
+
     /// All that somebody may have to wait for, and what they are for.
     pub(in crate::pacing) fn undocumented(&self) -> impl Iterator<Item = (ScopeId, Target)> {
         let is_of_use = |id: &ScopeId| !self.is_forgotten(*id) || self.scopes[id.index()].waiting > 0;
@@ -96,13 +103,12 @@ impl Ledger {
         self.is_undocumented(id) && limit.named().is_none() && limit.learned().is_none()
     }
 
-    /// The scope that a target has alone, made if need be: it has let in as many as `limit` says, the first of which the
-    /// server forgets after `wait`, and has the window of the scope `like`. `None` if there are too many.
+    /// The scope that a target has alone, made if need be: it has let in as many as `limit` says, or as any of the scopes
+    /// beside it, the first of which the server forgets after `wait`. `None` if there are too many.
     pub(super) fn scope_of(
         &mut self,
         target: Target,
         set: ScopeSet,
-        like: ScopeId,
         limit: NonZeroU32,
         wait: Duration,
         now: Instant,
@@ -110,29 +116,31 @@ impl Ledger {
         let id = match self.undocumented_of(target) {
             Some(id) if !self.is_forgotten(id) => return Some(id),
             Some(id) => id,
-            None => self.add_undocumented(target, set, like, limit, now)?,
+            None => self.add_undocumented(target, set, limit, now)?,
         };
+        let most = set.iter().map(|id| self.scopes[id.index()].all.used()).max().unwrap_or(0);
         let scope = &mut self.scopes[id.index()];
         let (first, last) = (now + wait.min(scope.hold), now + scope.hold);
-        let unknown = limit.get().saturating_sub(u32::try_from(scope.all.used()).unwrap_or(u32::MAX));
+        let unknown = most.min(limit.get() as usize).saturating_sub(scope.all.used());
         for place in 1..=unknown {
-            scope.assume(first + (last - first).mul_f64(f64::from(place) / f64::from(unknown)));
+            scope.assume(first + (last - first).mul_f64(place as f64 / unknown as f64));
         }
         scope.waiting += self.queues.add_scope(target, id);
         Some(id)
     }
 
-    fn add_undocumented(
+    pub(super) fn add_undocumented(
         &mut self,
         target: Target,
         beside: ScopeSet,
-        like: ScopeId,
         limit: NonZeroU32,
         now: Instant,
     ) -> Option<ScopeId> {
+        let beside_it = || beside.iter().map(|id| &self.scopes[id.index()]);
         // Nothing is limited by it that is not limited already, until its limit is taken over.
-        let widest = beside.iter().map(|id| self.scopes[id.index()].limit.adopted()).max()?.max(limit);
-        let scope = Scope::counting(1, widest, self.scopes[like.index()].hold, &self.rules, now);
+        let widest = beside_it().map(|scope| scope.limit.adopted()).max()?.max(limit);
+        let longest = beside_it().map(|scope| scope.hold).max()?;
+        let scope = Scope::counting(1, widest, longest, &self.rules, now);
         let known = Undocumented { target, beside };
         let vacant = self.each_undocumented().position(|(id, _)| self.scopes[id.index()].idle_at(now) == Some(now));
         if let Some(place) = vacant {

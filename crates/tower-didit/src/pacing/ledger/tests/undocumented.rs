@@ -117,13 +117,66 @@ fn a_lower_limit_of_its_own_outlasts_a_higher_one_of_all() {
 #[test]
 fn what_was_on_its_way_is_refused_on_the_same_account() {
     let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.both, 4, now);
+    let scope = ledger.was_refused_at(sets.both, TARGET, 2, 1, now).unwrap();
+    let effective = ledger.gauges(scope, now).effective;
+    // By then nobody else was let in for long, so that it could be that of the narrow scope.
+    let late = Attempt { target: TARGET, sent: now };
+    let lesson = ledger.refused(sets.both, late, Some(2), SECOND, now + WINDOW).unwrap();
+    assert_eq!((lesson.scope, lesson.effective), (scope, effective), "and that says nothing new");
+}
+
+#[test]
+fn what_was_refused_was_not_let_in() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 4, now);
+    // A limit that the wide scope may have: it is taken for that of one endpoint until the other is refused by it too.
+    for (target, is_common) in [(TARGET, false), (TARGET, false), (OTHER, true)] {
+        let call = sent_to(target, sets.wide, &ledger);
+        ledger.overdraw(&call, now);
+        let scope = ledger.was_refused_at(call.set, target, 4, 1, now).unwrap();
+        ledger.release(call.need(), Release::Answered, Some(now), now, &mut Wakers::default());
+        assert_eq!(scope == sets.scope(0), is_common);
+    }
+}
+
+#[test]
+fn an_absurd_limit_takes_no_memory() {
+    let (mut ledger, sets, now) = alone();
     were_answered(&mut ledger, sets.wide, 20, now);
     let scope = ledger.was_refused_at(sets.wide, TARGET, 4, 1, now).unwrap();
-    let effective = ledger.gauges(scope, now).effective;
-    // By then nobody else was let in for long.
-    let late = Attempt { target: TARGET, sent: now };
-    let lesson = ledger.refused(sets.wide, late, Some(4), SECOND, now + WINDOW).unwrap();
-    assert_eq!((lesson.scope, lesson.effective), (scope, effective), "and that says nothing new");
+    let call = sent_to(TARGET, sets.wide, &ledger);
+    ledger.overdraw(&call, now);
+    ledger.explain_by(sets.scope(0), 4);
+    assert_eq!(ledger.was_refused_at(call.set, TARGET, u32::MAX, 1, now), Some(scope));
+    assert!(ledger.gauges(scope, now).used <= 30);
+}
+
+#[test]
+fn a_limit_of_nothing_is_its_endpoints() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 4, now);
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 0, 1, now).unwrap();
+    assert_eq!(ledger.gauges(scope, now).limit, 1, "whoever sends nothing does not learn when that is over");
+    assert_eq!(ledger.gauges(sets.scope(0), now).limit, 30);
+    assert_eq!(ledger.asked(&sent_to(OTHER, sets.wide, &ledger), now), Asked::Granted);
+}
+
+#[test]
+fn who_comes_back_late_waits_for_what_his_endpoint_has_by_then() {
+    let (mut ledger, sets, now) = alone();
+    were_answered(&mut ledger, sets.wide, 30, now);
+    let late = ledger.queued(&Asking { target: TARGET, ..asking(sets.wide) }, now);
+    let turn = now + WINDOW;
+    ledger.tick(turn, &mut Wakers::default());
+    assert!(ledger.has_turn(late));
+    were_answered(&mut ledger, sets.wide, 20, turn);
+    let scope = ledger.was_refused_at(sets.wide, TARGET, 2, 60, turn).unwrap();
+    // It did not come for its turn.
+    ledger.tick(turn + LEASE, &mut Wakers::default());
+    assert_eq!(ledger.looked(late, turn + 2 * LEASE), Turn::Waiting);
+    assert_eq!(ledger.gauges(scope, turn + 2 * LEASE).waiting, [0, 1, 0]);
+    assert!(matches!(ledger.looked(late, turn + WINDOW), Turn::Granted(need) if need.set.contains(scope)));
 }
 
 #[test]
