@@ -136,9 +136,9 @@ async fn connection(
             let too_long = async {
                 let Some(told) = told else { return conversation.too_long(patience).await };
                 // A peer has a moment to hear that its connection ends. One of HTTP/2 hears it behind all that was written,
-                // says so by answering hyper's PING, and has the time that it has for an answer, if it had any.
-                let idle = if conversation.is_used() { patience.body } else { LAST_WORDS };
+                // says so by answering hyper's PING, and has the time that it has for an answer if that was much.
                 sleep_until(told + LAST_WORDS).await;
+                let idle = if conversation.is_unread() { patience.body } else { LAST_WORDS };
                 conversation.too_long(Patience { idle, ..patience }).await
             };
             tokio::select! {

@@ -40,7 +40,7 @@ pub(crate) struct Socket {
     waiting: bool,
 }
 
-/// How long a peer of HTTP/1 may go on sending what is not read, once it has its answer.
+/// How long a peer may go on sending what is not read, once it has its answer.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
@@ -150,6 +150,7 @@ impl AsyncWrite for Socket {
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            this.conversation.sent(*written);
             this.follow(&bytes[..*written]);
         }
         this.bounded(cx, written)
@@ -167,6 +168,7 @@ impl AsyncWrite for Socket {
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
+            this.conversation.sent(*written);
             let mut left = *written;
             for piece in pieces {
                 let taken = left.min(piece.len());
@@ -189,29 +191,25 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        // While a peer of HTTP/2 reads what was written, it says how much more it could take.
-        let patience = match this.conversation.is_http2() {
-            true => Some(this.patience),
-            false => this.conversation.is_lingering().then_some(LINGER),
-        };
         if this.last.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            let lingers = this.conversation.is_lingering() || this.conversation.is_http2();
+            if !lingers {
+                return Poll::Ready(Ok(()));
+            }
         }
-        let Some(patience) = patience else { return Poll::Ready(Ok(())) };
+        // Whoever has much to read says meanwhile, in HTTP/2, that it can take more.
+        let patience = if this.conversation.is_unread() { this.patience } else { LINGER };
+        if this.last.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         // RFC 9112 section 9.6: closed with bytes unread, the connection is reset, and the answer may never be seen.
         let mut scrap = [MaybeUninit::uninit(); 4096];
         loop {
-            let last = this.last.get_or_insert_with(|| Box::pin(sleep(patience)));
-            if last.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
             let mut buffer = ReadBuf::uninit(&mut scrap);
             let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
-            }
-            if this.conversation.is_http2() {
-                last.as_mut().reset(Instant::now() + patience);
             }
         }
     }

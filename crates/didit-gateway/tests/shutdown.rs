@@ -351,7 +351,7 @@ async fn an_answer_that_was_written_long_before_it_is_read_is_whole() {
 #[tokio::test]
 async fn a_peer_of_http2_that_answers_no_ping_does_not_hold_the_gateway_up() {
     let upstream = echo();
-    let config = "gateway = { grace = '600s', idle_timeout = '600s', body_timeout = '2s' }";
+    let config = "gateway = { grace = '600s', idle_timeout = '600s', body_timeout = '600s' }";
     let gateway = gateway(&base(&upstream), config).await;
     let mut stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
     let request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\

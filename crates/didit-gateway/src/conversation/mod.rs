@@ -34,8 +34,9 @@ struct Followed {
     /// When the last request began or ended, or something of an answer was written, or the connection began: nothing else
     /// is a sign of life, or a client that sends a byte now and then would be served for ever.
     active: Instant,
-    /// Whether there ever was a request.
-    is_used: bool,
+    /// Bytes that were written, in HTTP/2, since a request came when none was being answered: who sends one has read what
+    /// was before, nearly always.
+    sent: usize,
     /// Requests whose answer has not been handed out to its end.
     in_flight: usize,
     /// How many of these have an answer.
@@ -61,6 +62,9 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 pub(crate) struct Unwritten(Arc<Conversation>);
 
+/// How many bytes a peer's own socket has taken in at once, where a reset of the connection does not destroy them.
+const ARRIVED: usize = 64 * 1024;
+
 /// The answer to a head that did not end, but for its document.
 const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n";
 
@@ -74,7 +78,7 @@ impl Conversation {
             is_late: false,
             head: None,
             active: Instant::now(),
-            is_used: false,
+            sent: 0,
             in_flight: 0,
             answered: 0,
             unwritten: 0,
@@ -99,7 +103,10 @@ impl Conversation {
     /// Begins a request, which is also counted in the gateway's total.
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         let mut followed = self.followed();
-        (followed.active, followed.is_used) = (Instant::now(), true);
+        followed.active = Instant::now();
+        if followed.in_flight + followed.unwritten == 0 {
+            followed.sent = 0;
+        }
         followed.in_flight += 1;
         followed.answering = true;
         total.fetch_add(1, Ordering::Relaxed);
@@ -158,9 +165,14 @@ impl Conversation {
         self.followed().framing.in_head()
     }
 
-    /// Whether there ever was a request, and may be something of an answer that the peer has not read.
-    pub(crate) fn is_used(&self) -> bool {
-        self.followed().is_used
+    /// Bytes were written, in HTTP/2.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.followed().sent += bytes;
+    }
+
+    /// Whether the peer may have much of an answer of HTTP/2 to read, although it is written.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.followed().sent > ARRIVED
     }
 
     pub(crate) fn is_http2(&self) -> bool {
