@@ -60,7 +60,8 @@
 //! A limit that the server names in a 429 and that none of the scopes has is kept to as well, by calls to the same endpoint
 //! alone: [`usage`](PacingHandle::usage) shows it as one of that endpoint, until calls to a second one are refused by it and
 //! show that it is the new limit of a scope which counts both. It is taken to be for one window of the known scopes, and
-//! relaxed by answers when the server has not named it for ten.
+//! relaxed by answers when the server has not named it for ten. Snapshots have those of endpoints, and none of paths that the
+//! routes do not have.
 //!
 //! What the layer would do can be watched first, in [shadow mode](PacingBuilder::shadow), in which it holds up nobody.
 //!

@@ -22,9 +22,10 @@
 //!
 //! # The adopted limit
 //!
-//! A limit that the server names in a refusal is taken over by the scope whose it is. It may have been named by mistake, or for a while only, and nothing says when it is no longer so. So one that is lower than the configured
-//! limit and is not named again for ten windows counts as if it had been learned just then: answers raise it, and if the
-//! server still means it, it refuses one request and names it again.
+//! A limit that the server names in a refusal is taken over by the scope whose it is. It may have been named by mistake, or
+//! for a while only, and nothing says when it is no longer so. So one that is lower than the configured limit and is not
+//! named again for ten windows counts as if it had been learned just then: answers raise it, and if the server still means
+//! it, it refuses one request and names it again.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -234,10 +235,12 @@ impl Ledger {
         let Some(limit) = limit else {
             return self.attribute(all, None, now).map(|(id, _)| (id, None));
         };
-        // Whoever sends nothing does not learn that there is something again.
+        // A limit of nothing is no scope's, but an endpoint's that was switched off. Whoever sends nothing does not learn
+        // when that is over.
+        let is_off = limit == 0;
         let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
         let named = limit.get();
-        if let Some(id) = self.explained(target, set, named, now) {
+        if let Some(id) = self.explained(target, set, named, now).filter(|_| !is_off) {
             return Some((id, Some(named)));
         }
         let (id, evidence) = self.attribute(all, Some(named), now)?;

@@ -32,7 +32,8 @@
 //!   has passed, and no slot is free early.
 //!
 //! What the proof does not cover: calls that somebody else makes under the same credential, a request that arrives twice
-//! (below the layer, a client that follows redirects or a proxy that sends again), a snapshot that is restored twice, and [overdrafts](Ledger::overdraw), which shadow mode takes on purpose.
+//! (below the layer, a client that follows redirects or a proxy that sends again), a snapshot that is restored twice, and
+//! [overdrafts](Ledger::overdraw), which shadow mode takes on purpose.
 
 mod forecast;
 mod learn;

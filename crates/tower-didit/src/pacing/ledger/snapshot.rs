@@ -54,7 +54,8 @@ impl Ledger {
             free_in: free_in(&scope.all),
             low_free_in: free_in(&scope.low),
             paused_for: scope.paused_until.map(|until| until.saturating_duration_since(now)),
-            limit: scope.limit.named(),
+            // What counts no longer does not count anew for the next process.
+            limit: scope.limit.named().filter(|_| scope.limit.forgotten_at(scope.hold, now) > now),
             learned: scope.limit.learned(),
         }
     }
@@ -83,7 +84,8 @@ impl Ledger {
         elapsed: Duration,
         now: Instant,
     ) {
-        if let Some(limit) = record.limit.and_then(NonZeroU32::new)
+        if self.undocumented_of(target).is_none()
+            && let Some(limit) = record.limit.and_then(NonZeroU32::new)
             && let Some(id) = self.add_undocumented(target, set, limit, now)
         {
             self.take_up_one(id, record, elapsed, now);
@@ -96,7 +98,7 @@ impl Ledger {
         // No slot is held for longer than this, whatever a record says.
         let longest = rules.transit + scope.hold;
         let free = |in_| now + Duration::min(in_, longest).saturating_sub(elapsed);
-        record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.assume(free));
+        record.free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.all.cool(free));
         record.low_free_in.iter().map(|in_| free(*in_)).for_each(|free| scope.low.cool(free));
         if let Some(until) = record.paused_for.map(|wait| now + wait.min(scope.hold).saturating_sub(elapsed)) {
             scope.pause(until, scope.limit.adopted());

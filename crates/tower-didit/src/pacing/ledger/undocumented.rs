@@ -93,7 +93,7 @@ impl Ledger {
         (first..).map_while(ScopeId::at).zip(&self.undocumented)
     }
 
-    fn undocumented_of(&self, target: Target) -> Option<ScopeId> {
+    pub(super) fn undocumented_of(&self, target: Target) -> Option<ScopeId> {
         self.each_undocumented().find(|(_, known)| known.target == target).map(|(id, _)| id)
     }
 
@@ -103,8 +103,8 @@ impl Ledger {
         self.is_undocumented(id) && limit.named().is_none() && limit.learned().is_none()
     }
 
-    /// The scope that a target has alone, made if need be: it has let in as many as `limit` says, or as any of the scopes
-    /// beside it, the first of which the server forgets after `wait`. `None` if there are too many.
+    /// The scope that a target has alone, made if need be: it has let in as many as `limit` says, but no more than the
+    /// scopes beside it, the first of which the server forgets after `wait`. `None` if there are too many.
     pub(super) fn scope_of(
         &mut self,
         target: Target,

@@ -17,6 +17,13 @@ impl Ledger {
     }
 }
 
+impl Sets {
+    /// The first behind the configured ones.
+    fn scope_behind(&self) -> ScopeId {
+        ScopeId::at(self.limits.scopes().len()).unwrap()
+    }
+}
+
 fn sent_to(target: Target, set: ScopeSet, ledger: &Ledger) -> Asking {
     Asking { target, ..asking(set) }.completed(ledger)
 }
@@ -159,7 +166,39 @@ fn a_limit_of_nothing_is_its_endpoints() {
     let scope = ledger.was_refused_at(sets.wide, TARGET, 0, 1, now).unwrap();
     assert_eq!(ledger.gauges(scope, now).limit, 1, "whoever sends nothing does not learn when that is over");
     assert_eq!(ledger.gauges(sets.scope(0), now).limit, 30);
-    assert_eq!(ledger.asked(&sent_to(OTHER, sets.wide, &ledger), now), Asked::Granted);
+    // Another one that is switched off as well says nothing about the rest of the API, though little was let in of it.
+    let later = now + WINDOW;
+    assert_ne!(ledger.was_refused_at(sets.wide, OTHER, 0, 1, later), Some(sets.scope(0)));
+    assert_eq!(ledger.gauges(sets.scope(0), later).limit, 30);
+}
+
+#[test]
+fn what_the_process_before_let_in_is_evidence() {
+    let (mut before, sets, now) = alone();
+    were_answered(&mut before, sets.wide, 20, now);
+    let records = before.records(&sets.limits, now);
+    let mut ledger = Ledger::new(&sets.limits, rules(Duration::ZERO), now);
+    ledger.take_up(&sets.limits, &records, Duration::ZERO, now);
+    for target in [TARGET, OTHER] {
+        let scope = ledger.was_refused_at(sets.wide, target, 4, 1, now).unwrap();
+        assert_ne!(scope, sets.scope(0), "twenty were let in");
+    }
+}
+
+#[test]
+fn what_is_known_twice_of_an_endpoint_is_taken_up_once() {
+    let (mut before, sets, now) = alone();
+    were_answered(&mut before, sets.wide, 20, now);
+    let scope = before.was_refused_at(sets.wide, TARGET, 4, 1, now).unwrap();
+    let record = before.record(scope, "endpoint".to_owned(), now);
+    let mut ledger = Ledger::new(&sets.limits, rules(Duration::ZERO), now);
+    for _ in 0..2 {
+        ledger.take_up_undocumented(TARGET, sets.wide, &record, Duration::ZERO, now);
+    }
+    assert_eq!(ledger.undocumented().map(|(id, _)| id).collect::<Vec<_>>(), [sets.scope_behind()]);
+    assert_eq!(ledger.gauges(sets.scope_behind(), now).limit, 4);
+    // One that the server has not named for long does not count anew.
+    assert_eq!(before.record(scope, "endpoint".to_owned(), now + 11 * WINDOW).limit, None);
 }
 
 #[test]
