@@ -117,7 +117,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let conversation = Conversation::new();
     let Settings { header_timeout: head, idle_timeout: idle, body_timeout: body, .. } = proxy.settings;
-    let patience = Patience { head: head.0, idle: idle.0, body: body.0 };
+    let patience = Patience { head: head.0, idle: idle.0, last_words: None, body: body.0 };
     let correlation = proxy.correlation.clone();
     let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), patience.body, correlation));
     let service = {
@@ -138,8 +138,7 @@ async fn connection(
                 // A peer has a moment to hear that its connection ends. One of HTTP/2 hears it behind all that was written,
                 // says so by answering hyper's PING, and has the time that it has for an answer if that was much.
                 sleep_until(told + LAST_WORDS).await;
-                let idle = if conversation.is_unread() { patience.body } else { LAST_WORDS };
-                conversation.too_long(Patience { idle, ..patience }).await
+                conversation.too_long(Patience { last_words: Some(LAST_WORDS), ..patience }).await
             };
             tokio::select! {
                 biased;

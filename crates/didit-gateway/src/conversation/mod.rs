@@ -62,7 +62,8 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 pub(crate) struct Unwritten(Arc<Conversation>);
 
-/// How many bytes a peer's own socket has taken in at once, where a reset of the connection does not destroy them.
+/// How many bytes a peer's own socket has taken in at once, nearly always, where a reset of the connection does not destroy
+/// them.
 const ARRIVED: usize = 64 * 1024;
 
 /// The answer to a head that did not end, but for its document.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Conversation;
+use super::{ARRIVED, Conversation};
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Without a request, a head that has begun, or an answer that is being written, whatever else it sends.
     pub(crate) idle: Duration,
+    /// Instead of `idle`, once it was told that its connection ends; it has `body` if it may have much to read.
+    pub(crate) last_words: Option<Duration>,
     /// Over taking some of any of its answers, in HTTP/2, where nothing can be written without its leave.
     pub(crate) body: Duration,
 }
@@ -28,11 +30,13 @@ pub(crate) enum TooLong {
 impl Conversation {
     /// Ends when the peer has taken too long.
     pub(crate) async fn too_long(&self, patience: Patience) -> TooLong {
-        let Patience { head, idle, body } = patience;
+        let Patience { head, last_words, body, .. } = patience;
         loop {
             let now = Instant::now();
-            let first = {
+            let (first, idle) = {
                 let followed = self.followed();
+                let last_words = last_words.map(|words| if followed.sent > ARRIVED { body } else { words });
+                let idle = last_words.unwrap_or(patience.idle);
                 let is_http2 = followed.framing.is_http2();
                 let busy = followed.in_flight + followed.unwritten > 0;
                 // One that waits for the upstream has time.
@@ -47,7 +51,7 @@ impl Conversation {
                     (!busy && began.is_none()).then(|| (followed.active + idle, TooLong::Idle)),
                     untaken.then(|| (followed.active + body, TooLong::Answers)),
                 ];
-                ends.into_iter().flatten().min_by_key(|(end, _)| *end)
+                (ends.into_iter().flatten().min_by_key(|(end, _)| *end), idle)
             };
             if let Some((_, too_long)) = first.filter(|(end, _)| *end <= now) {
                 let mut followed = self.followed();
@@ -72,7 +76,7 @@ mod tests {
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(120);
     const BODY: Duration = Duration::from_secs(30);
-    const PATIENCE: Patience = Patience { head: HEAD, idle: IDLE, body: BODY };
+    const PATIENCE: Patience = Patience { head: HEAD, idle: IDLE, last_words: None, body: BODY };
 
     /// After how many seconds a client is let go of that sends a piece each second, all over again.
     async fn held(before: &[u8], pieces: impl Iterator<Item = Vec<u8>>) -> u64 {
@@ -159,6 +163,26 @@ mod tests {
             too_long = conversation.too_long(PATIENCE) => assert_eq!(too_long, TooLong::Answers),
         }
         assert_eq!(began.elapsed(), BODY * 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_to_leave_has_time_for_what_was_written_since() {
+        let told = Patience { last_words: Some(Duration::from_secs(1)), ..PATIENCE };
+        for (sent, patience) in [(ARRIVED, Duration::from_secs(1)), (ARRIVED + 1, BODY)] {
+            let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+            let request = conversation.begin(&total);
+            let upstream = async {
+                sleep(Duration::from_secs(5)).await;
+                conversation.sent(sent);
+                drop(request);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = upstream => {}
+                too_long = conversation.too_long(told) => assert_eq!(too_long, TooLong::Idle),
+            }
+            assert_eq!(began.elapsed(), Duration::from_secs(5) + patience);
+        }
     }
 
     #[tokio::test(start_paused = true)]
