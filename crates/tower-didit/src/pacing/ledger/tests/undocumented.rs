@@ -64,9 +64,8 @@ fn who_waits_already_waits_for_it_too_in_the_same_order() {
     ledger.tick(later, &mut Wakers::default());
     let granted = waiters.iter().map(|waiter| ledger.looked(*waiter, later)).map(Turn::is_granted);
     assert_eq!(granted.collect::<Vec<_>>(), [true, true, false, true, false, true], "spread, a tenth of two at a time");
-    // One whose task did not come for its turn is one of them too.
-    let both = waiters.iter().filter(|waiter| ledger.queues.get(**waiter).is_some());
-    assert_eq!(both.count(), 2);
+    let left = waiters.iter().filter(|waiter| ledger.queues.get(**waiter).is_some());
+    assert_eq!(left.count(), 2, "who was not let in waits yet");
 }
 
 #[test]
