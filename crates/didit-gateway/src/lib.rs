@@ -62,6 +62,7 @@ mod frames;
 mod framing;
 mod gateway;
 mod hop;
+mod linger;
 mod log;
 mod operations;
 mod problem;

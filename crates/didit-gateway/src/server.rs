@@ -17,6 +17,7 @@ use tower_didit::call::CorrelationId;
 
 use crate::{
     conversation::{Conversation, Patience, TooLong},
+    linger::linger,
     log::{self, Chain},
     proxy::{Phase, Proxy},
     settings::Settings,
@@ -119,7 +120,7 @@ async fn connection(
     let Settings { header_timeout: head, idle_timeout: idle, body_timeout: body, .. } = proxy.settings;
     let patience = Patience { head: head.0, idle: idle.0, last_words: None, body: body.0 };
     let correlation = proxy.correlation.clone();
-    let io = TokioIo::new(Socket::new(stream, Arc::clone(&conversation), patience.body, correlation));
+    let (socket, mut left) = Socket::new(stream, Arc::clone(&conversation), patience.body, correlation);
     let service = {
         let conversation = Arc::clone(&conversation);
         service_fn(move |request| {
@@ -130,7 +131,7 @@ async fn connection(
         })
     };
     let ended = {
-        let mut served = pin!(builder.serve_connection(io, service));
+        let mut served = pin!(builder.serve_connection(TokioIo::new(socket), service));
         let mut told = None;
         loop {
             let too_long = async {
@@ -157,15 +158,22 @@ async fn connection(
         }
     };
     // By now the socket is gone, and has written its last words.
-    let reason = match ended {
+    let reason = match &ended {
         // Errors of a connection are the application's to see; what was refused unread is the operator's too.
-        Err(served) => served.err().and_then(|error| unreadable(&*error)),
+        Err(served) => served.as_ref().err().and_then(|error| unreadable(&**error)),
         Ok(TooLong::Head) => Some(format!("its head had not ended after {:?}", patience.head)),
         Ok(_) => None,
     };
     if let Some(reason) = reason {
         let (id, status) = conversation.refusal().unzip();
         log::refused(&id.unwrap_or_else(CorrelationId::random), status, &reason);
+    }
+    // Whoever does not take its answers has had its time.
+    if !matches!(ended, Ok(TooLong::Answers))
+        && conversation.is_lingering()
+        && let Ok(stream) = left.try_recv()
+    {
+        linger(&stream, &conversation, patience.body).await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,6 +14,7 @@ use http::HeaderName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::oneshot,
     time::{Instant, Sleep, sleep},
 };
 use tower_didit::call::CorrelationId;
@@ -24,7 +24,10 @@ use crate::{conversation::Conversation, frames::Frames, log};
 /// A TCP stream that tells its conversation what it reads, and fails when its peer stops reading.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    // Until it is dropped.
+    stream: Option<TcpStream>,
+    // Where the stream goes then, unless its peer stopped reading.
+    back: Option<oneshot::Sender<TcpStream>>,
     conversation: Arc<Conversation>,
     patience: Duration,
     /// The header that names a request.
@@ -33,15 +36,10 @@ pub(crate) struct Socket {
     instead: Option<Bytes>,
     // The frames that go out, in HTTP/2.
     frames: Frames,
-    // When it is no longer waited for what the peer is still sending, or reading.
-    last: Option<Pin<Box<Sleep>>>,
     // Made when a write has to wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
 }
-
-/// How long a peer may go on sending what is not read, once it has its answer.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// The codes that a stream of HTTP/2 is reset with because of what the peer sent. `STREAM_CLOSED` is none: it also ends
 /// streams that were answered before their body had come in.
@@ -57,24 +55,31 @@ const REFUSALS: [Reason; 6] = [
 // ===== impl Socket =====
 
 impl Socket {
-    /// `patience` is how long the peer may leave what was written unread.
+    /// A socket, and where its stream comes from when it is dropped, which is not closed yet. `patience` is how long the peer
+    /// may leave what was written unread.
     pub(crate) fn new(
         stream: TcpStream,
         conversation: Arc<Conversation>,
         patience: Duration,
         correlation: HeaderName,
-    ) -> Self {
-        Self {
-            stream,
+    ) -> (Self, oneshot::Receiver<TcpStream>) {
+        let (back, left) = oneshot::channel();
+        let socket = Self {
+            stream: Some(stream),
+            back: Some(back),
             conversation,
             patience,
             correlation,
             instead: None,
             frames: Frames::default(),
-            last: None,
             timer: None,
             waiting: false,
-        }
+        };
+        (socket, left)
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Writes another answer than hyper's own; `None` if that is none.
@@ -84,7 +89,10 @@ impl Socket {
         }
         let mut instead = self.instead.take()?;
         while !instead.is_empty() {
-            let written = Pin::new(&mut self.stream).poll_write(cx, &instead);
+            let written = match self.stream() {
+                Ok(stream) => stream.poll_write(cx, &instead),
+                Err(error) => Poll::Ready(Err(error)),
+            };
             match self.bounded(cx, written) {
                 Poll::Ready(Ok(written)) => instead.advance(written),
                 other => {
@@ -109,25 +117,34 @@ impl Socket {
 
     fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.waiting = false;
+            if std::mem::take(&mut self.waiting) {
+                self.conversation.blocked(false);
+            }
             return written;
         }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         if !self.waiting {
             self.waiting = true;
+            self.conversation.blocked(true);
             timer.as_mut().reset(Instant::now() + patience);
         }
         ready!(timer.as_mut().poll(cx));
+        self.back = None;
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
         if let Some(words) = self.conversation.last_words(&self.correlation) {
             // So little fits where nothing else waits to be sent, and whoever is this slow is not waited for.
-            let _ = self.stream.try_write(&words);
+            let _ = stream.try_write(&words);
+        }
+        if let Some(back) = self.back.take() {
+            // An error means that nobody is there to end it in good order, which is the same as closing it.
+            let _ = back.send(stream);
         }
     }
 }
@@ -136,7 +153,7 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        ready!(this.stream()?.poll_read(cx, buffer))?;
         this.conversation.read(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -148,7 +165,7 @@ impl AsyncWrite for Socket {
         if let Some(written) = this.poll_instead(cx, bytes) {
             return written;
         }
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let written = this.stream()?.poll_write(cx, bytes);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
             this.conversation.sent(*written);
             this.follow(&bytes[..*written]);
@@ -166,7 +183,7 @@ impl AsyncWrite for Socket {
         if let Some(written) = this.poll_instead(cx, first) {
             return written;
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        let written = this.stream()?.poll_write_vectored(cx, pieces);
         if let (Poll::Ready(Ok(written)), true) = (&written, this.conversation.is_http2()) {
             this.conversation.sent(*written);
             let mut left = *written;
@@ -180,37 +197,17 @@ impl AsyncWrite for Socket {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        ready!(self.stream()?.poll_flush(cx))?;
         self.conversation.flushed();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.last.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            let lingers = this.conversation.is_lingering() || this.conversation.is_http2();
-            if !lingers {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        // Whoever has much to read says meanwhile, in HTTP/2, that it can take more.
-        let patience = if this.conversation.is_unread() { this.patience } else { LINGER };
-        if this.last.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        // RFC 9112 section 9.6: closed with bytes unread, the connection is reset, and the answer may never be seen.
-        let mut scrap = [MaybeUninit::uninit(); 4096];
-        loop {
-            let mut buffer = ReadBuf::uninit(&mut scrap);
-            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
-            if read.is_err() || buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever has the stream next says that nothing more comes, in good time.
+        self.poll_flush(cx)
     }
 }

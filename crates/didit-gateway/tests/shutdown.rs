@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use didit_gateway::RunningGateway;
 use didit_sandbox::{DEFAULT_WORKFLOW_ID, Sandbox};
@@ -15,7 +15,7 @@ use support::*;
 use tests::{AnyBody, Upstream};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy, duplex},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Notify,
     time::{sleep, timeout},
 };
@@ -271,14 +271,14 @@ async fn an_answer_that_is_read_slowly_over_http1_is_whole() {
     timeout(LONG, down).await.unwrap().unwrap();
 }
 
-/// A connection over which 32 KiB come every `pause`, and anything goes at once.
-async fn connect_slowly(to: SocketAddr, pause: Duration) -> DuplexStream {
-    let (ours, theirs) = duplex(32 << 10);
-    let (mut from, mut to) = TcpStream::connect(to).await.unwrap().into_split();
+/// A connection over which no more than a piece comes every `pause`, and anything goes at once.
+fn slowly(stream: TcpStream, piece: usize, pause: Duration) -> DuplexStream {
+    let (ours, theirs) = duplex(piece);
+    let (mut from, mut to) = stream.into_split();
     let (mut sent, mut came) = tokio::io::split(theirs);
     tokio::spawn(async move { copy(&mut sent, &mut to).await });
     tokio::spawn(async move {
-        let mut piece = vec![0; 32 << 10];
+        let mut piece = vec![0; piece];
         while let Ok(read @ 1..) = from.read(&mut piece).await {
             sleep(pause).await;
             came.write_all(&piece[..read]).await.unwrap();
@@ -344,8 +344,22 @@ async fn an_answer_that_was_written_long_before_it_is_read_is_whole() {
     let gateway = gateway(&base(&upstream), "gateway.grace = '600s'").await;
     // The kernel has the second half while the first is read. hyper's PING comes behind it, and what the client says it can
     // take meanwhile must find somebody.
-    let stream = connect_slowly(gateway.local_addr(), Duration::from_millis(150)).await;
+    let stream = TcpStream::connect(gateway.local_addr()).await.unwrap();
+    let stream = slowly(stream, 32 << 10, Duration::from_millis(150));
     read_from(gateway, stream, length, 600_000, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn an_answer_for_which_a_peer_has_no_room_yet_is_whole() {
+    // It is too short for the gateway to give its reader any time, and goes into the kernel at once, which cannot send it.
+    let length = 60_000;
+    let upstream = answers_of(length);
+    let gateway = gateway(&base(&upstream), "gateway.grace = '600s'").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2 << 10).unwrap();
+    let stream = socket.connect(gateway.local_addr()).await.unwrap();
+    let stream = slowly(stream, 1 << 10, Duration::from_millis(100));
+    read_from(gateway, stream, length, 1 << 16, Duration::ZERO).await;
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 
 mod watch;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -37,12 +40,16 @@ struct Followed {
     /// Bytes that were written, in HTTP/2, since a request came when none was being answered: who sends one has read what
     /// was before, nearly always.
     sent: usize,
+    /// When there was last more of that than [`ARRIVED`].
+    much: Option<Instant>,
     /// Requests whose answer has not been handed out to its end.
     in_flight: usize,
     /// How many of these have an answer.
     answered: usize,
     /// Pieces of answers that were handed out and are not written. An answer without a body has none.
     unwritten: usize,
+    /// Whether something has to wait to be written.
+    blocked: bool,
     /// Whether what is written next may be the answer to a request.
     answering: bool,
     /// Whether the peer is answered although it may still be sending.
@@ -80,9 +87,11 @@ impl Conversation {
             head: None,
             active: Instant::now(),
             sent: 0,
+            much: None,
             in_flight: 0,
             answered: 0,
             unwritten: 0,
+            blocked: false,
             answering: false,
             lingering: false,
         })))
@@ -158,6 +167,7 @@ impl Conversation {
         let id = CorrelationId::random();
         let (status, text) = Problem::in_place_of(LATE, None, correlation, &id)?;
         followed.refusal = Some((id, status));
+        followed.lingering = true;
         Some(text)
     }
 
@@ -168,26 +178,50 @@ impl Conversation {
 
     /// Bytes were written, in HTTP/2.
     pub(crate) fn sent(&self, bytes: usize) {
-        self.followed().sent += bytes;
+        let mut followed = self.followed();
+        followed.sent += bytes;
+        if followed.sent > ARRIVED {
+            followed.much = Some(Instant::now());
+        }
     }
 
-    /// Whether the peer may have much of an answer of HTTP/2 to read, although it is written.
-    pub(crate) fn is_unread(&self) -> bool {
-        self.followed().sent > ARRIVED
+    /// Whether what is to be written has to wait.
+    pub(crate) fn blocked(&self, blocked: bool) {
+        let mut followed = self.followed();
+        (followed.blocked, followed.active) = (blocked, Instant::now());
+    }
+
+    /// How long the peer may be reading what was written, if that was much.
+    pub(crate) fn reads_until(&self, patience: Duration) -> Option<Instant> {
+        self.followed().reads_until(patience)
     }
 
     pub(crate) fn is_http2(&self) -> bool {
         self.followed().framing.is_http2()
     }
 
-    /// Whether the peer is answered although it may still be sending.
+    /// Whether the peer may still be sending when its connection ends. Over HTTP/2 it always may.
     pub(crate) fn is_lingering(&self) -> bool {
-        self.followed().lingering
+        let followed = self.followed();
+        followed.lingering || followed.framing.is_http2()
     }
 
     /// What is to be said of the framing of the next request of HTTP/1.
     pub(crate) fn next_request(&self) -> Result<(), Violation> {
         self.followed().framing.next_request()
+    }
+}
+
+// ===== impl Followed =====
+
+impl Followed {
+    /// Whether the peer owes nothing: it is answered, and the answer is written.
+    fn is_idle(&self) -> bool {
+        self.in_flight + self.unwritten == 0 && !self.blocked
+    }
+
+    fn reads_until(&self, patience: Duration) -> Option<Instant> {
+        self.much.map(|last| last + patience)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ARRIVED, Conversation};
+use super::Conversation;
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub(crate) struct Patience {
     pub(crate) head: Duration,
     /// Without a request, a head that has begun, or an answer that is being written, whatever else it sends.
     pub(crate) idle: Duration,
-    /// Instead of `idle`, once it was told that its connection ends; it has `body` if it may have much to read.
+    /// Instead of `idle`, once it was told that its connection ends; it has `body` for what it may have to read.
     pub(crate) last_words: Option<Duration>,
     /// Over taking some of any of its answers, in HTTP/2, where nothing can be written without its leave.
     pub(crate) body: Duration,
@@ -33,25 +33,26 @@ impl Conversation {
         let Patience { head, last_words, body, .. } = patience;
         loop {
             let now = Instant::now();
-            let (first, idle) = {
+            let idle = last_words.unwrap_or(patience.idle);
+            let first = {
                 let followed = self.followed();
-                let last_words = last_words.map(|words| if followed.sent > ARRIVED { body } else { words });
-                let idle = last_words.unwrap_or(patience.idle);
+                let reads = last_words.and_then(|_| followed.reads_until(body));
+                let idle_until = Some(followed.active + idle).max(reads);
                 let is_http2 = followed.framing.is_http2();
-                let busy = followed.in_flight + followed.unwritten > 0;
+                let is_idle = followed.is_idle();
                 // One that waits for the upstream has time.
                 let untaken = is_http2 && followed.unwritten > 0 && followed.answered == followed.in_flight;
                 // Behind a request of HTTP/1 that is being answered nothing is read, so the peer could not end its head.
                 let began = followed.head.and_then(|(_, since)| match is_http2 {
                     true => Some(since),
-                    false => (!busy).then(|| since.max(followed.active)),
+                    false => is_idle.then(|| since.max(followed.active)),
                 });
                 let ends = [
                     began.map(|began| (began + head, TooLong::Head)),
-                    (!busy && began.is_none()).then(|| (followed.active + idle, TooLong::Idle)),
+                    idle_until.filter(|_| is_idle && began.is_none()).map(|end| (end, TooLong::Idle)),
                     untaken.then(|| (followed.active + body, TooLong::Answers)),
                 ];
-                (ends.into_iter().flatten().min_by_key(|(end, _)| *end), idle)
+                ends.into_iter().flatten().min_by_key(|(end, _)| *end)
             };
             if let Some((_, too_long)) = first.filter(|(end, _)| *end <= now) {
                 let mut followed = self.followed();
@@ -71,7 +72,7 @@ mod tests {
 
     use tokio::time::sleep;
 
-    use super::*;
+    use super::{super::ARRIVED, *};
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(120);
@@ -167,14 +168,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_told_to_leave_has_time_for_what_was_written_since() {
-        let told = Patience { last_words: Some(Duration::from_secs(1)), ..PATIENCE };
-        for (sent, patience) in [(ARRIVED, Duration::from_secs(1)), (ARRIVED + 1, BODY)] {
+        let second = Duration::from_secs(1);
+        let told = Patience { last_words: Some(second), ..PATIENCE };
+        // The last asks for something small before it has read what is much.
+        for (sent, again, patience) in [(ARRIVED, false, second), (ARRIVED + 1, false, BODY), (ARRIVED + 1, true, BODY)]
+        {
             let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
             let request = conversation.begin(&total);
             let upstream = async {
                 sleep(Duration::from_secs(5)).await;
                 conversation.sent(sent);
                 drop(request);
+                if again {
+                    drop(conversation.begin(&total));
+                    conversation.sent(1);
+                }
                 std::future::pending::<()>().await;
             };
             tokio::select! {
