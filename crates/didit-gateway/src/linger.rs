@@ -5,12 +5,13 @@
 //! the rest of what it got either. So what was written is sent first; then the peer is told that nothing more comes; and what
 //! it says meanwhile is read, until it is done as well, or has had the time for it.
 
-use std::{io, net::Shutdown, time::Duration};
+use std::{net::Shutdown, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
+    io::AsyncReadExt as _,
     net::TcpStream,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::conversation::Conversation;
@@ -19,47 +20,27 @@ use crate::conversation::Conversation;
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Waits until a connection can be closed. `patience` is how long the peer may leave what was written unread.
-pub(crate) async fn linger(stream: &TcpStream, conversation: &Conversation, patience: Duration) {
-    let have_time = async {
-        // If nobody can say, it is taken for sent, as it nearly always is.
-        let _ = timeout(patience, sent(stream)).await;
-        let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+pub(crate) async fn linger(stream: TcpStream, conversation: &Conversation, patience: Duration) {
+    // From here on there is room for more when everything is sent. Other kernels do not say, and there it is taken for sent.
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(1);
+    // tokio remembers that there was room before, so it is made to ask anew. It fails only where the runtime is gone.
+    let Ok(mut stream) = stream.into_std().and_then(TcpStream::from_std) else { return };
+    let (mut reading, writing) = stream.split();
+    let has_time = async {
+        let reads = conversation.reads_until(patience);
+        let _ = timeout_at(reads.unwrap_or_else(|| Instant::now() + patience), writing.writable()).await;
+        let _ = SockRef::from(writing.as_ref()).shutdown(Shutdown::Write);
         let end = Instant::now() + LINGER;
         // Whoever has much to read says meanwhile that it can take more.
-        sleep_until(conversation.reads_until(patience).unwrap_or(end).max(end)).await;
+        sleep_until(reads.unwrap_or(end).max(end)).await;
+    };
+    let is_done = async {
+        let mut scrap = [0; 4096];
+        while let Ok(1..) = reading.read(&mut scrap).await {}
     };
     tokio::select! {
-        () = have_time => {}
-        () = done(stream) => {}
+        () = has_time => {}
+        () = is_done => {}
     }
-}
-
-/// Ends when the peer sends nothing more.
-async fn done(stream: &TcpStream) {
-    let mut scrap = [0; 4096];
-    while stream.readable().await.is_ok() {
-        match stream.try_read(&mut scrap) {
-            Ok(1..) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => return,
-        }
-    }
-}
-
-/// Ends when the kernel has sent all that was written: the peer's had room for it.
-#[cfg(target_os = "linux")]
-async fn sent(stream: &TcpStream) -> io::Result<()> {
-    use std::os::fd::AsFd as _;
-
-    // From here on there is room for more when nothing is left.
-    SockRef::from(stream).set_tcp_notsent_lowat(1)?;
-    // The stream itself remembers that there was room before; another one of the same connection asks anew.
-    let other = stream.as_fd().try_clone_to_owned()?;
-    TcpStream::from_std(other.into())?.writable().await
-}
-
-/// Other kernels do not say.
-#[cfg(not(target_os = "linux"))]
-async fn sent(_: &TcpStream) -> io::Result<()> {
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Connections: taken, served, and let go of in good order.
 
-use std::{convert::Infallible, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -144,13 +144,17 @@ async fn connection(
             tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
-                () = async {
+                // A peer that uses up the task's budget is no reason to look at neither of these.
+                () = unconstrained(async {
                     // An error means that the server is gone, which is the same.
                     let _ = leave.wait_for(|leave| *leave).await;
-                    // A head that has begun is answered yet. It is read in this task, so its end wakes it.
-                    poll_fn(|_| if conversation.in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
-                }, if told.is_none() => {}
-                too_long = too_long => if told.is_some() || too_long == TooLong::Head { break Ok(too_long) },
+                    conversation.can_be_told().await;
+                }), if told.is_none() => {}
+                too_long = unconstrained(too_long) => {
+                    if told.is_some() || too_long == TooLong::Head {
+                        break Ok(too_long);
+                    }
+                }
             }
             // What is under way goes on.
             served.as_mut().graceful_shutdown();
@@ -173,7 +177,7 @@ async fn connection(
         && conversation.is_lingering()
         && let Ok(stream) = left.try_recv()
     {
-        linger(&stream, &conversation, patience.body).await;
+        linger(stream, &conversation, patience.body).await;
     }
 }
 

@@ -62,6 +62,34 @@ async fn a_call_under_way_finishes_and_new_ones_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_connection_of_http2_ends_when_its_calls_from_before_are_answered() {
+    let (upstream, arrived, go_on) = gated();
+    let gateway = gateway(&base(&upstream), "gateway.grace = '600s'").await;
+    let address = gateway.local_addr();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = || Request::get(format!("http://{address}/v3/sessions/")).body(()).unwrap();
+    let (call, _) = client.clone().send_request(request(), true).unwrap();
+    timeout(LONG, arrived.notified()).await.unwrap();
+    let down = tokio::spawn(gateway.shutdown());
+    // Others are told by now.
+    sleep(Duration::from_millis(600)).await;
+    let mut ready = client.ready().await.unwrap();
+    let told = ready.send_request(request(), true).unwrap().0.await.unwrap();
+    assert_eq!(
+        (told.status(), &told.headers()["retry-after"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+    );
+    go_on.notify_one();
+    let mut answer = timeout(LONG, call).await.unwrap().unwrap().into_body();
+    assert_eq!(answer.data().await.unwrap().unwrap(), "finished");
+    drop((answer, told, ready));
+    let _ = timeout(LONG, connection).await.unwrap().unwrap();
+    timeout(LONG, down).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_call_in_a_queue_is_told_to_come_back() {
     let upstream = echo();
     let config = "[pacing]\nlimits = 'none'\nscopes = [{ name = 'g', limit = 1, methods = ['GET'] }]";

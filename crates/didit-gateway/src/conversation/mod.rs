@@ -3,16 +3,18 @@
 mod watch;
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tower_didit::call::CorrelationId;
 
 pub(crate) use self::watch::{Patience, TooLong};
@@ -40,7 +42,7 @@ struct Followed {
     /// Bytes that were written, in HTTP/2, since a request came when none was being answered: who sends one has read what
     /// was before, nearly always.
     sent: usize,
-    /// When there was last more of that than [`ARRIVED`].
+    /// When an answer was last written that made it more than [`ARRIVED`].
     much: Option<Instant>,
     /// Requests whose answer has not been handed out to its end.
     in_flight: usize,
@@ -48,6 +50,12 @@ struct Followed {
     answered: usize,
     /// Pieces of answers that were handed out and are not written. An answer without a body has none.
     unwritten: usize,
+    /// How many of both belong to requests that came before the connection was to end.
+    early: usize,
+    /// When the last of them was answered.
+    answered_early: Instant,
+    /// Who waits for them, once it is.
+    leaving: Option<Waker>,
     /// Whether something has to wait to be written.
     blocked: bool,
     /// Whether what is written next may be the answer to a request.
@@ -62,16 +70,23 @@ pub(crate) struct InFlight {
     conversation: Arc<Conversation>,
     total: Arc<AtomicUsize>,
     answered: bool,
+    early: bool,
 }
 
 /// A piece of an answer that waits to be written, which may be long after the request is no longer in flight. It ends
 /// with the bytes: when they are written, or when nobody wants them any more.
 #[derive(Debug)]
-pub(crate) struct Unwritten(Arc<Conversation>);
+pub(crate) struct Unwritten {
+    conversation: Arc<Conversation>,
+    early: bool,
+}
 
 /// How many bytes a peer's own socket has taken in at once, nearly always, where a reset of the connection does not destroy
 /// them.
 const ARRIVED: usize = 64 * 1024;
+
+/// How long an answer may be on its way to one who reads it at once.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// The answer to a head that did not end, but for its document.
 const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\r\n";
@@ -91,6 +106,9 @@ impl Conversation {
             in_flight: 0,
             answered: 0,
             unwritten: 0,
+            early: 0,
+            answered_early: Instant::now(),
+            leaving: None,
             blocked: false,
             answering: false,
             lingering: false,
@@ -119,8 +137,10 @@ impl Conversation {
         }
         followed.in_flight += 1;
         followed.answering = true;
+        let early = followed.leaving.is_none();
+        followed.early += usize::from(early);
         total.fetch_add(1, Ordering::Relaxed);
-        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), answered: false }
+        InFlight { conversation: Arc::clone(self), total: Arc::clone(total), answered: false, early }
     }
 
     /// Everything that was given to the socket has been written.
@@ -171,16 +191,30 @@ impl Conversation {
         Some(text)
     }
 
-    /// Whether a head has begun and not ended.
-    pub(crate) fn in_head(&self) -> bool {
-        self.followed().framing.in_head()
+    /// Ends when the peer can be told that its connection ends. One of HTTP/1 is told with the answer at hand. Over HTTP/2 there
+    /// are clients that give up what they have not read when they are told, so what came before is answered first.
+    pub(crate) async fn can_be_told(&self) {
+        let answered = poll_fn(|cx| {
+            let mut followed = self.followed();
+            followed.leaving = Some(cx.waker().clone());
+            match followed.framing.is_http2() {
+                true if followed.early > 0 => Poll::Pending,
+                is_http2 => Poll::Ready(is_http2.then_some(followed.answered_early)),
+            }
+        });
+        if let Some(answered) = answered.await {
+            sleep_until(answered + MOMENT).await;
+        }
+        // A head that has begun is answered yet. It is read in this task, so its end wakes it.
+        poll_fn(|_| if self.followed().framing.in_head() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Bytes were written, in HTTP/2.
     pub(crate) fn sent(&self, bytes: usize) {
         let mut followed = self.followed();
         followed.sent += bytes;
-        if followed.sent > ARRIVED {
+        // What is written when nothing is under way is no answer.
+        if followed.sent > ARRIVED && !followed.is_idle() {
             followed.much = Some(Instant::now());
         }
     }
@@ -223,6 +257,15 @@ impl Followed {
     fn reads_until(&self, patience: Duration) -> Option<Instant> {
         self.much.map(|last| last + patience)
     }
+
+    /// A request that came early was answered, or a piece of its answer written.
+    fn early_ended(&mut self) {
+        self.early -= 1;
+        self.answered_early = Instant::now();
+        if let Some(waker) = self.leaving.as_ref().filter(|_| self.early == 0) {
+            waker.wake_by_ref();
+        }
+    }
 }
 
 // ===== impl InFlight =====
@@ -243,7 +286,8 @@ impl InFlight {
             followed.active = Instant::now();
         }
         followed.unwritten += 1;
-        Unwritten(Arc::clone(&self.conversation))
+        followed.early += usize::from(self.early);
+        Unwritten { conversation: Arc::clone(&self.conversation), early: self.early }
     }
 }
 
@@ -253,6 +297,9 @@ impl Drop for InFlight {
         followed.active = Instant::now();
         followed.in_flight -= 1;
         followed.answered -= usize::from(self.answered);
+        if self.early {
+            followed.early_ended();
+        }
         self.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -262,14 +309,17 @@ impl Drop for InFlight {
 impl Unwritten {
     /// Some of it was written.
     pub(crate) fn moved(&self) {
-        self.0.followed().active = Instant::now();
+        self.conversation.followed().active = Instant::now();
     }
 }
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
-        let mut followed = self.0.followed();
+        let mut followed = self.conversation.followed();
         followed.active = Instant::now();
         followed.unwritten -= 1;
+        if self.early {
+            followed.early_ended();
+        }
     }
 }

@@ -183,6 +183,9 @@ mod tests {
                     drop(conversation.begin(&total));
                     conversation.sent(1);
                 }
+                // What hyper says of itself is no answer.
+                sleep(second / 2).await;
+                conversation.sent(17);
                 std::future::pending::<()>().await;
             };
             tokio::select! {
