@@ -75,19 +75,10 @@ struct Gate<'a> {
     ready: [Instant; 2],
 }
 
-/// When there is room for calls that need the same, and the last scope to have it.
-#[derive(Debug)]
-struct Room {
-    need: Need,
-    ready: Option<(Instant, ScopeId)>,
-}
-
 /// A queue, played into the future.
 #[derive(Debug)]
 struct Lane {
     class: Class,
-    // The index of what it waits for.
-    room: usize,
     next: u32,
     left: usize,
     // Who is at `next`, as far as it is asked for at every start.
@@ -100,10 +91,9 @@ struct Lane {
 struct Play<'a> {
     ledger: &'a Ledger,
     gates: Vec<Option<Gate<'a>>>,
-    rooms: Vec<Room>,
     lanes: Vec<Lane>,
-    // A call that would join the end of a queue, and the index of what it waits for.
-    newcomer: Option<(Class, usize)>,
+    // A call that would join the end of a queue.
+    newcomer: Option<Class>,
     now: Instant,
     at: Instant,
 }
@@ -128,12 +118,6 @@ pub(super) struct Foretold {
     pub(super) scope: ScopeId,
     /// Whether it was worked out to the end; otherwise the start may be later, but not earlier.
     pub(super) exact: bool,
-}
-
-/// When every scope has room for a call, and the last of them.
-fn ready_at(gates: &[Option<Gate<'_>>], need: Need) -> Option<(Instant, ScopeId)> {
-    let of = |id: ScopeId| Some((gates[id.index()].as_ref()?.ready_at(need.low), id));
-    need.set.iter().filter_map(of).max_by_key(|(ready, _)| *ready)
 }
 
 /// Who starts first: whoever can first, then by rank, then by age.
@@ -257,9 +241,10 @@ impl<'a> Gate<'a> {
     }
 
     fn settle(&mut self, now: Instant) {
-        let shaped = self.shape.as_ref().map_or(now, |shape| shape.ready_at(now));
-        let spread = self.spread.as_ref().map_or(now, |(shape, until)| shape.ready_at(now).min(*until));
-        let ready = self.all.ready_at.max(self.paused_until).max(shaped).max(spread);
+        let shaped = self.shape.as_ref().map(|shape| shape.ready_at(now));
+        let spread = self.spread.as_ref().map(|(shape, until)| shape.ready_at(now).min(*until));
+        let held = self.all.ready_at.max(self.paused_until);
+        let ready = [shaped, spread].into_iter().flatten().fold(held, Instant::max);
         self.ready = [ready, ready.max(self.low.ready_at)];
     }
 
@@ -267,9 +252,7 @@ impl<'a> Gate<'a> {
         self.ready[usize::from(low)]
     }
 
-    /// True if that changed when there is room.
-    fn take(&mut self, low: bool, at: Instant) -> bool {
-        let before = self.ready;
+    fn take(&mut self, low: bool, at: Instant) {
         self.all.take(at + self.round);
         if low {
             self.low.take(at + self.round);
@@ -281,7 +264,6 @@ impl<'a> Gate<'a> {
             shape.pass(at);
         }
         self.settle(at);
-        self.ready != before
     }
 
     /// The start of the call after `ahead` others.
@@ -297,9 +279,9 @@ impl<'a> Gate<'a> {
 // ===== impl Lane =====
 
 impl Lane {
-    fn new(class: Class, room: usize, queues: &Queues) -> Option<Self> {
+    fn new(class: Class, queues: &Queues) -> Option<Self> {
         let head = queues.at(class.first())?;
-        Some(Self { class, room, next: class.first(), left: class.waiting, since: head.since, number: head.number })
+        Some(Self { class, next: class.first(), left: class.waiting, since: head.since, number: head.number })
     }
 
     /// Goes on to the one behind.
@@ -317,25 +299,31 @@ impl Lane {
 
 impl<'a> Play<'a> {
     fn new(ledger: &'a Ledger, newcomer: Option<Class>, now: Instant) -> Self {
-        let gates = ledger.scopes.iter().map(|_| None).collect();
-        let mut play = Self { ledger, gates, rooms: Vec::new(), lanes: Vec::new(), newcomer: None, now, at: now };
-        for (_, class) in ledger.queues.busy() {
-            let room = play.room_for(class.need());
-            play.lanes.extend(Lane::new(*class, room, &ledger.queues));
+        let mut gates: Vec<_> = ledger.scopes.iter().map(|_| None).collect();
+        let queues = &ledger.queues;
+        let lanes: Vec<_> = queues.busy().filter_map(|(_, class)| Lane::new(*class, queues)).collect();
+        let sets = queues.busy().map(|(_, class)| class.set).chain(newcomer.map(|class| class.set));
+        for id in sets.flat_map(ScopeSet::iter) {
+            let gate = &mut gates[id.index()];
+            if gate.is_none() {
+                *gate = Some(Gate::new(&ledger.scopes[id.index()], ledger, now));
+            }
         }
-        play.newcomer = newcomer.map(|class| (class, play.room_for(class.need())));
-        play
+        Self { ledger, gates, lanes, newcomer, now, at: now }
     }
 
-    fn room_for(&mut self, need: Need) -> usize {
-        self.rooms.iter().position(|room| room.need == need).unwrap_or_else(|| {
-            for id in need.set.iter() {
-                let scope = &self.ledger.scopes[id.index()];
-                self.gates[id.index()].get_or_insert_with(|| Gate::new(scope, self.ledger, self.now));
+    /// When every scope has room for a call, and the last of them.
+    fn ready_at(&self, need: Need) -> Option<(Instant, ScopeId)> {
+        let mut last: Option<(Instant, ScopeId)> = None;
+        // A plain loop, because nothing else is gone through as often.
+        for id in need.set.iter() {
+            let Some(gate) = &self.gates[id.index()] else { continue };
+            let ready = gate.ready_at(need.low);
+            if last.is_none_or(|(known, _)| known <= ready) {
+                last = Some((ready, id));
             }
-            self.rooms.push(Room { need, ready: ready_at(&self.gates, need) });
-            self.rooms.len() - 1
-        })
+        }
+        last
     }
 
     /// The next call to start, as [`Ledger::serve`] would choose it.
@@ -346,15 +334,15 @@ impl<'a> Play<'a> {
             if lane.left == 0 {
                 continue;
             }
-            let Some((ready, scope)) = self.rooms[lane.room].ready else { continue };
+            let Some((ready, scope)) = self.ready_at(lane.class.need()) else { continue };
             let at = ready.max(self.at);
             let order = (at, lane.class.rank(lane.since, patience, at), lane.number);
             if best.as_ref().is_none_or(|(known, ..)| order < *known) {
                 best = Some((order, Some(index), scope));
             }
         }
-        if let Some((class, room)) = &self.newcomer
-            && let Some((ready, scope)) = self.rooms[*room].ready
+        if let Some(class) = &self.newcomer
+            && let Some((ready, scope)) = self.ready_at(class.need())
         {
             let at = ready.max(self.at);
             let order = (at, class.rank(self.now, patience, at), u64::MAX);
@@ -374,24 +362,15 @@ impl<'a> Play<'a> {
         lane.step(&self.ledger.queues);
         let late = head.latest.filter(|latest| latest.at < at);
         if late.is_none() {
-            self.take(class.need(), at);
+            let Need { set, low } = class.need();
+            for id in set.iter() {
+                if let Some(gate) = &mut self.gates[id.index()] {
+                    gate.take(low, at);
+                }
+            }
         }
         let waiter = Some(WaiterId { index, number: head.number });
         Some(Start { waiter, at, scope, late })
-    }
-
-    fn take(&mut self, need: Need, at: Instant) {
-        let mut moved = ScopeSet::EMPTY;
-        for id in need.set.iter() {
-            if self.gates[id.index()].as_mut().is_some_and(|gate| gate.take(need.low, at)) {
-                moved.insert(id);
-            }
-        }
-        for room in &mut self.rooms {
-            if moved.iter().any(|id| room.need.set.contains(id)) {
-                room.ready = ready_at(&self.gates, room.need);
-            }
-        }
     }
 
     /// When the newcomer starts if every scope goes on as it is, or earlier than that.
@@ -472,8 +451,9 @@ impl Ledger {
     /// When the next of those who wait for a scope starts: then there is room in its queue.
     pub(super) fn next_start(&self, scope: ScopeId, now: Instant) -> Instant {
         let play = Play::new(self, None, now);
-        let rooms = play.rooms.iter().filter(|room| room.need.set.contains(scope));
-        rooms.filter_map(|room| room.ready).map(|(start, _)| start).min().unwrap_or(now)
+        let queues = self.queues.busy().filter(|(_, class)| class.set.contains(scope));
+        let starts = queues.filter_map(|(_, class)| play.ready_at(class.need()));
+        starts.map(|(start, _)| start).min().unwrap_or(now)
     }
 
     /// Everybody who would be served only when it is of no more use.

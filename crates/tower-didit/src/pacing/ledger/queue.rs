@@ -191,12 +191,14 @@ impl Queues {
         self.waiters.get_mut(index as usize)?.as_mut()
     }
 
-    /// Whether somebody who needs a scope of this class stands in a queue of a lower rank.
+    /// Whether somebody who needs a scope of this class may start later because of it: one of a lower rank, or one who needs
+    /// more, and waits for that while this class goes ahead.
     pub(super) fn overtakes(&self, class: ClassId) -> bool {
         let class = self.class(class);
         let order = |class: &Class| (class.priority, !class.repeated);
         let shares = |other: &Class| class.set.iter().any(|id| other.set.contains(id));
-        self.busy().any(|(_, other)| order(other) > order(class) && shares(other))
+        let needs_more = |other: &Class| other.set.iter().any(|id| !class.set.contains(id));
+        self.busy().any(|(_, other)| shares(other) && (order(other) > order(class) || needs_more(other)))
     }
 
     /// Joins the end of a queue.

@@ -184,6 +184,35 @@ fn who_can_no_longer_be_in_time_is_told_as_soon_as_that_is_known() {
 }
 
 #[test]
+fn who_needs_more_is_told_when_others_take_meanwhile_what_it_needs() {
+    for others in [29, 30] {
+        let (mut ledger, sets, began) = alone();
+        (0..30).for_each(|_| ledger.answered_at_once(&asking(sets.wide), began));
+        let now = began + WINDOW / 2;
+        ledger.was_refused(sets.both, Some(4), WINDOW, now, now);
+        let older = ledger.queued(&Asking { deadline: Some(now + WINDOW), ..asking(sets.both) }, now);
+        // They start when the pause of the narrow scope is not over yet, and hold the wide one for a window.
+        (0..others).for_each(|_| _ = ledger.queued(&asking(sets.wide), now));
+        let soon = ledger.next_event(now).unwrap();
+        assert!(soon - now < SECOND);
+        ledger.tick(soon, &mut Wakers::default());
+        let too_late = Refusal { scope: sets.scope(0), retry_at: began + 2 * WINDOW, why: Why::Deadline };
+        let turn = if others < 30 { Turn::Waiting } else { Turn::Refused(too_late) };
+        assert_eq!(ledger.looked(older, soon), turn, "{others} others");
+    }
+}
+
+#[test]
+fn the_scope_that_is_named_is_one_that_makes_the_call_wait() {
+    let (mut ledger, sets, now) = alone();
+    (0..30).for_each(|_| ledger.answered_at_once(&asking(sets.wide), now));
+    ledger.queued(&asking(sets.both), now);
+    let refused = ledger.asked(&Asking { deadline: Some(now + SECOND), ..asking(sets.both) }, now);
+    let full = Refusal { scope: sets.scope(0), retry_at: now + WINDOW, why: Why::Deadline };
+    assert_eq!(refused, Asked::Refused(full), "nobody has used the narrow one");
+}
+
+#[test]
 fn a_full_queue_says_when_there_is_room_in_it() {
     let (mut ledger, sets, now) = alone();
     ledger.rules.max_waiting = 2;
