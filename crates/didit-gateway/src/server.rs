@@ -26,7 +26,7 @@ use crate::{
 
 /// How long connections are still taken, and idle ones kept, once the gateway is told to stop: what is on its way on
 /// this machine arrives, and is told to come back instead of finding nobody.
-const LINGER: Duration = Duration::from_millis(200);
+const STILL_TAKEN: Duration = Duration::from_millis(200);
 
 /// How long the last answers of calls that were cut off may take to be written, and a peer to hear that a connection ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch
         () = async {
             // An error means that nobody can say any more, which is the same.
             let _ = stopping.wait_for(|phase| *phase > Phase::Serving).await;
-            sleep(LINGER).await;
+            sleep(STILL_TAKEN).await;
         } => {}
     }
     let end = Instant::now() + grace.0;
@@ -85,7 +85,7 @@ pub(crate) async fn serve(listener: TcpListener, proxy: Arc<Proxy>, phase: watch
     drop(listener);
     if leave.receiver_count() > 0 {
         // hyper ends a connection of which it has read nothing without an answer, and the last of them have only just come.
-        sleep(LINGER).await;
+        sleep(STILL_TAKEN).await;
     }
     leave.send_replace(true);
     let mut ended = pin!(leave.closed());

@@ -30,7 +30,7 @@ pub(crate) struct Socket {
     back: Option<oneshot::Sender<TcpStream>>,
     conversation: Arc<Conversation>,
     patience: Duration,
-    /// The header that names a request.
+    // The header that names a request.
     correlation: HeaderName,
     // What is being written in the place of hyper's own answer.
     instead: Option<Bytes>,
