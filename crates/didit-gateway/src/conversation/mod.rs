@@ -132,7 +132,7 @@ impl Conversation {
     pub(crate) fn begin(self: &Arc<Self>, total: &Arc<AtomicUsize>) -> InFlight {
         let mut followed = self.followed();
         followed.active = Instant::now();
-        if followed.in_flight + followed.unwritten == 0 {
+        if followed.answered + followed.unwritten == 0 {
             followed.sent = 0;
         }
         followed.in_flight += 1;
@@ -225,7 +225,7 @@ impl Conversation {
         (followed.blocked, followed.active) = (blocked, Instant::now());
     }
 
-    /// How long the peer may be reading what was written, if that was much.
+    /// How long the peer may yet be reading what was written, if that was much.
     pub(crate) fn reads_until(&self, patience: Duration) -> Option<Instant> {
         self.followed().reads_until(patience)
     }
@@ -255,7 +255,7 @@ impl Followed {
     }
 
     fn reads_until(&self, patience: Duration) -> Option<Instant> {
-        self.much.map(|last| last + patience)
+        self.much.map(|last| last + patience).filter(|end| *end > Instant::now())
     }
 
     /// A request that came early was answered, or a piece of its answer written.

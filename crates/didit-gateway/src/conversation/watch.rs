@@ -193,7 +193,21 @@ mod tests {
                 too_long = conversation.too_long(told) => assert_eq!(too_long, TooLong::Idle),
             }
             assert_eq!(began.elapsed(), Duration::from_secs(5) + patience);
+            assert_eq!(conversation.reads_until(BODY), None, "it has had its time");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_has_read_what_was_before_though_another_call_waits() {
+        let (conversation, total) = (Conversation::new(), Arc::default());
+        let waiting = conversation.begin(&total);
+        for _ in 0..100 {
+            let mut request = conversation.begin(&total);
+            request.answered();
+            conversation.sent(ARRIVED / 10);
+        }
+        assert_eq!(conversation.reads_until(BODY), None);
+        drop(waiting);
     }
 
     #[tokio::test(start_paused = true)]
