@@ -124,7 +124,7 @@ async fn the_longest_wait_is_kept_while_slots_hang() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_wait_is_kept_by_a_call_that_others_overtake_for_ever() {
+async fn a_call_that_others_overtake_for_ever_is_told_before_its_longest_wait_is_over() {
     let update = "/v3/session/11111111-2222-4333-8444-555555555555/update-data/";
     let overlapping = Limits::none()
         .with(Scope::endpoints("one", 2, ["session-create", "aml"]).unwrap())
@@ -147,7 +147,8 @@ async fn the_longest_wait_is_kept_by_a_call_that_others_overtake_for_ever() {
     sleep(100 * SECOND).await;
     let start = Instant::now();
     let error = service.oneshot(create_session(None, "both")).await.unwrap_err();
-    assert_eq!((error.as_layer().unwrap().why(), start.elapsed()), (Why::MaxWait, 200 * SECOND));
+    assert_eq!(error.as_layer().unwrap().why(), Why::MaxWait);
+    assert!(start.elapsed() < 200 * SECOND, "as soon as those who wait for one of its scopes are too many");
 }
 
 #[test]

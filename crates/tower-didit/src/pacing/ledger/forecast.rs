@@ -236,15 +236,15 @@ impl<'a> Gate<'a> {
             round,
             ready: [now; 2],
         };
-        gate.settle(now);
+        gate.settle();
         gate
     }
 
-    fn settle(&mut self, now: Instant) {
-        let shaped = self.shape.as_ref().map(|shape| shape.ready_at(now));
-        let spread = self.spread.as_ref().map(|(shape, until)| shape.ready_at(now).min(*until));
+    fn settle(&mut self) {
         let held = self.all.ready_at.max(self.paused_until);
-        let ready = [shaped, spread].into_iter().flatten().fold(held, Instant::max);
+        let shaped = self.shape.as_ref().map_or(held, |shape| shape.ready_at(held));
+        let spread = self.spread.as_ref().map_or(held, |(shape, until)| shape.ready_at(held).min(*until));
+        let ready = held.max(shaped).max(spread);
         self.ready = [ready, ready.max(self.low.ready_at)];
     }
 
@@ -263,7 +263,7 @@ impl<'a> Gate<'a> {
         if let Some((shape, _)) = &mut self.spread {
             shape.pass(at);
         }
-        self.settle(at);
+        self.settle();
     }
 
     /// The start of the call after `ahead` others.

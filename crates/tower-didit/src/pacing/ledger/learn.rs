@@ -265,6 +265,7 @@ impl Ledger {
         }
         if raised {
             self.serve(now, wake);
+            self.doubt(now);
         }
     }
 
@@ -284,7 +285,8 @@ impl Ledger {
         let (id, _) = self.attribute(set, limit, now).filter(|(_, evidence)| *evidence == Evidence::Certain)?;
         let Self { scopes, rules, .. } = self;
         let scope = &mut scopes[id.index()];
-        if limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits)) {
+        let adopted = limit.is_some_and(|limit| scope.limit.adopt(limit, now, rules.raise_limits));
+        if adopted {
             scope.reshape(rules);
         }
         // A limit that is said and was not adopted is that of another scope than ours.
@@ -293,7 +295,7 @@ impl Ledger {
         let foreign = counted.saturating_sub(scope.all.used());
         let free = now + reset.unwrap_or(scope.hold).min(scope.hold);
         (0..foreign).for_each(|_| scope.assume(free));
-        if foreign > 0 {
+        if adopted || foreign > 0 {
             self.doubt(now);
         }
         Some((id, foreign))
