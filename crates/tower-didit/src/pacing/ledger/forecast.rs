@@ -5,8 +5,9 @@
 //! Slots that cool down become free at known instants. An attempt in flight is assumed to be answered when it has taken as
 //! long as others in its scope of late, or at once if it already has, and so is every attempt that will be made. A start
 //! that hangs on them is later than foretold only by as much as the network is slower than it was: milliseconds or
-//! seconds, where a slot is held for a minute. Calls that come later and go first, of a higher priority, are not known;
-//! whom they cost their last chance is told as soon as they are.
+//! seconds, where a slot is held for a minute. Over several scopes it may also change who goes first, and so, rarely, cost
+//! another a window. Calls that come later and go first, of a higher priority, or because they need less, are not known; whom
+//! they cost their last chance is told as soon as they are.
 //!
 //! # What it costs
 //!
