@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpStream,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::conversation::Conversation;
@@ -28,15 +28,15 @@ pub(crate) async fn linger(stream: TcpStream, conversation: &Conversation, patie
     let Ok(mut stream) = stream.into_std().and_then(TcpStream::from_std) else { return };
     let (mut reading, writing) = stream.split();
     let has_time = async {
-        let reads = conversation.reads_until(patience);
-        let _ = timeout_at(reads.unwrap_or_else(|| Instant::now() + patience), writing.writable()).await;
+        let _ = timeout(patience, writing.writable()).await;
         let _ = SockRef::from(writing.as_ref()).shutdown(Shutdown::Write);
         let end = Instant::now() + LINGER;
         // Whoever has much to read says meanwhile that it can take more.
-        sleep_until(reads.unwrap_or(end).max(end)).await;
+        sleep_until(conversation.reads_until(patience).unwrap_or(end).max(end)).await;
     };
     let is_done = async {
-        let mut scrap = [0; 4096];
+        // Not within the future, which is part of every connection's.
+        let mut scrap = vec![0; 4096];
         while let Ok(1..) = reading.read(&mut scrap).await {}
     };
     tokio::select! {

@@ -198,7 +198,8 @@ impl Conversation {
             let mut followed = self.followed();
             followed.leaving = Some(cx.waker().clone());
             match followed.framing.is_http2() {
-                true if followed.early > 0 => Poll::Pending,
+                // What is held up goes on in this task.
+                true if followed.early > 0 || followed.is_held_up() => Poll::Pending,
                 is_http2 => Poll::Ready(is_http2.then_some(followed.answered_early)),
             }
         });
@@ -222,7 +223,10 @@ impl Conversation {
     /// Whether what is to be written has to wait.
     pub(crate) fn blocked(&self, blocked: bool) {
         let mut followed = self.followed();
-        (followed.blocked, followed.active) = (blocked, Instant::now());
+        followed.blocked = blocked;
+        if followed.answering {
+            followed.active = Instant::now();
+        }
     }
 
     /// How long the peer may yet be reading what was written, if that was much.
@@ -251,7 +255,12 @@ impl Conversation {
 impl Followed {
     /// Whether the peer owes nothing: it is answered, and the answer is written.
     fn is_idle(&self) -> bool {
-        self.in_flight + self.unwritten == 0 && !self.blocked
+        self.in_flight + self.unwritten == 0 && !self.is_held_up()
+    }
+
+    /// Whether the end of an answer has to wait to be written, of which no piece may be left: small ones are copied.
+    fn is_held_up(&self) -> bool {
+        self.blocked && self.answering
     }
 
     fn reads_until(&self, patience: Duration) -> Option<Instant> {

@@ -198,6 +198,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn only_an_answer_that_is_held_up_is_a_reason_to_wait() {
+        for asks in [false, true] {
+            let (conversation, total, began) = (Conversation::new(), Arc::default(), Instant::now());
+            drop(asks.then(|| conversation.begin(&total)));
+            let held_up = async {
+                for blocked in [true, false] {
+                    conversation.blocked(blocked);
+                    sleep(IDLE * 2).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = held_up => {}
+                too_long = conversation.too_long(PATIENCE) => assert_eq!(too_long, TooLong::Idle),
+            }
+            assert_eq!(began.elapsed(), if asks { IDLE * 3 } else { IDLE });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_asks_again_has_read_what_was_before_though_another_call_waits() {
         let (conversation, total) = (Conversation::new(), Arc::default());
         let waiting = conversation.begin(&total);

@@ -168,7 +168,7 @@ pub(super) const LEASE: Duration = Duration::from_secs(1);
 
 /// How long at the least, for each one who waits, between two looks at who would be served too late: they take 0.1 to 0.2
 /// microseconds each in eighteen queues and as many more as there are more queues, so that a hundredth of the time or less
-/// goes into them in up to fifty.
+/// goes into them there, and two hundredths at the most in fifty.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(30);
 
 /// A turn that came, and that nobody has taken yet.
