@@ -144,7 +144,7 @@ async fn connection(
             tokio::select! {
                 biased;
                 result = served.as_mut() => break Err(result),
-                // A peer that uses up the task's budget is no reason to look at neither of these.
+                // Both are looked at even if the peer keeps the task so busy that its budget is used up.
                 () = unconstrained(async {
                     // An error means that the server is gone, which is the same.
                     let _ = leave.wait_for(|leave| *leave).await;

@@ -191,8 +191,8 @@ impl Conversation {
         Some(text)
     }
 
-    /// Ends when the peer can be told that its connection ends. One of HTTP/1 is told with the answer at hand. Over HTTP/2 there
-    /// are clients that give up what they have not read when they are told, so what came before is answered first.
+    /// Ends when the peer can be told that its connection ends. One of HTTP/1 is told with the answer at hand. Over HTTP/2
+    /// there are clients that give up what they have not read when they are told, so what came before is answered first.
     pub(crate) async fn can_be_told(&self) {
         let answered = poll_fn(|cx| {
             let mut followed = self.followed();
@@ -253,7 +253,7 @@ impl Conversation {
 // ===== impl Followed =====
 
 impl Followed {
-    /// Whether the peer owes nothing: it is answered, and the answer is written.
+    /// Whether nothing is under way: all requests are answered, and the answers are written.
     fn is_idle(&self) -> bool {
         self.in_flight + self.unwritten == 0 && !self.is_held_up()
     }

@@ -7,17 +7,17 @@
 //! that hangs on them is later than foretold only by as much as the network is slower than it was: milliseconds or
 //! seconds, where a slot is held for a minute. Over several scopes it may also change who goes first, and so, rarely, cost
 //! another a window. Calls that come later and go first, of a higher priority, or because they need less, are not known; whom
-//! they cost their last chance is told as soon as they are. And as the network may be faster, too,
-//! a call may be refused that would have been just in time.
+//! they cost their last chance is told as soon as they are. And as the network may be faster, too, a call may be refused that
+//! would have been just in time.
 //!
 //! # What it costs
 //!
 //! The play follows [`MOST_STARTS`] calls at the most, whoever waits, and fewer where there are many queues to choose from;
 //! from there on every scope goes on as a wheel that turns once per round, which only those are counted on who start before
-//! the newcomer whatever happens. So a call that is in time as the network goes is not refused at the door; one that is let in and may be
-//! late is [looked at](Ledger::doomed) soon. In the common case it is not even begun: one scope, served in order, is such a
-//! wheel from the first turn, and a bound that needs no more than the lengths of the queues says that a patient call is in
-//! time.
+//! the newcomer whatever happens. So a call that is in time as the network goes is not refused at the door; one that is let
+//! in and may be late is [looked at](Ledger::doomed) soon. In the common case it is not even begun: one scope, served in
+//! order, is such a wheel from the first turn, and a bound that needs no more than the lengths of the queues says that a
+//! patient call is in time.
 
 use std::{collections::VecDeque, time::Duration};
 
