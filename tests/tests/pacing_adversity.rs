@@ -147,8 +147,8 @@ async fn a_call_that_others_overtake_for_ever_is_told_before_its_longest_wait_is
     sleep(100 * SECOND).await;
     let start = Instant::now();
     let error = service.oneshot(create_session(None, "both")).await.unwrap_err();
-    assert_eq!(error.as_layer().unwrap().why(), Why::MaxWait);
-    assert!(start.elapsed() < 200 * SECOND, "as soon as those who wait for one of its scopes are too many");
+    // At 183 s two of the three take the one scope's slots again and all ask once more: it is theirs until 305 s.
+    assert_eq!((error.as_layer().unwrap().why(), start.elapsed()), (Why::MaxWait, 83 * SECOND));
 }
 
 #[test]

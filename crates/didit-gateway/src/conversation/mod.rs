@@ -267,10 +267,10 @@ impl Followed {
         self.much.map(|last| last + patience).filter(|end| *end > Instant::now())
     }
 
-    /// A request that came early was answered, or a piece of its answer written.
+    /// A request that came early was answered just now, or a piece of its answer written.
     fn early_ended(&mut self) {
         self.early -= 1;
-        self.answered_early = Instant::now();
+        self.answered_early = self.active;
         if let Some(waker) = self.leaving.as_ref().filter(|_| self.early == 0) {
             waker.wake_by_ref();
         }
